@@ -1,0 +1,14 @@
+"""doord: the firmware service of an office door unit that opens by face.
+
+Data flows one way: frames -> faces -> probes -> decision -> door -> events.
+
+    cli        the command                      daemon    wires the door together, owns the threads
+    control    the daemon's unix socket         config    typed configuration, parsed once
+    values     the nouns                        errors    the faults
+    ports      what drivers and fakes promise   vision/   camera, detector, embedder, quality
+    identity/  gallery, matching, deciding      door/     the door's table, its only controller, GPIO
+    link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
+    evaluate/  accuracy measured                tools/    doctor, bench, pictures
+"""
+
+__version__ = "0.1.0"

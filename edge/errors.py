@@ -1,0 +1,87 @@
+"""The faults. A refusal at the door is a value (`values.Deny`); a fault is one of these.
+
+Every message says where, what was expected and what came, in one line.
+No handler of any of these may unlock the door.
+"""
+
+from __future__ import annotations
+
+
+class DoordError(Exception):
+    """Anything doord raises on purpose."""
+
+
+class ConfigError(DoordError, ValueError):
+    """The configuration can't be used; the daemon exits with 78 (sysexits EX_CONFIG)."""
+
+
+class LineError(DoordError, OSError):
+    """A door line can't be claimed or driven."""
+
+
+class ModelError(DoordError, RuntimeError):
+    """A model file is missing, altered, or fails its known-answer test."""
+
+
+class CameraError(DoordError, OSError):
+    """A camera can't be opened, stalls, or delivers something that is no picture."""
+
+
+class ClipEnded(CameraError):
+    """A file camera has shown its last picture (simulation only)."""
+
+
+class ImageError(DoordError, ValueError):
+    """A picture file can't be read."""
+
+
+class DatasetError(DoordError, ValueError):
+    """A pairs file or picture folder that nothing can be measured on."""
+
+
+class GalleryError(DoordError, RuntimeError):
+    """The gallery can't be read or written; the one in force stays in force."""
+
+
+class GalleryBusy(GalleryError):
+    """Another process holds the state directory."""
+
+
+class ModelMismatch(GalleryError):
+    """Templates and probes come from different embedders and can't be compared."""
+
+
+class GalleryKeyError(GalleryError):
+    """The gallery's key is missing, malformed, readable by others, or not this gallery's."""
+
+
+class PayloadError(DoordError, ValueError):
+    """Foreign bytes (broker, socket) that are not what the contract says."""
+
+
+class LinkError(DoordError, ConnectionError):
+    """The broker can't be reached; tried again for ever."""
+
+
+class EnrolmentError(DoordError, ValueError):
+    """A photograph was not enrolled; the gallery is unchanged."""
+
+
+class NoFace(EnrolmentError):
+    """No face was found."""
+
+
+class ManyFaces(EnrolmentError):
+    """More than one face was found, so whose template it would be is not certain."""
+
+
+class LowQuality(EnrolmentError):
+    """The face is too small, blurred, dark, bright, or turned away."""
+
+
+class AlreadyEnrolled(EnrolmentError):
+    """The same photograph is already a template of this subject."""
+
+
+class LooksLikeAnother(EnrolmentError):
+    """The face is already enrolled under another subject."""

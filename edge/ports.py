@@ -1,0 +1,87 @@
+"""What drivers and their fakes promise to the rest. One contract suite runs over both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.values import Face, Frame, Gallery, Template
+
+
+class CameraSource(Protocol):
+    """A place frames come from. Opened when made, used by one thread."""
+
+    def read(self) -> Frame:
+        """The next frame; blocks for at most the source's stall time.
+
+        Raises:
+            CameraError: unplugged, stalled, undecodable. The source is dead then: close it.
+            ClipEnded: a file camera's last picture was shown.
+        """
+
+    def close(self) -> None:
+        """Release the device; never raises, may be called twice."""
+
+
+class Detector(Protocol):
+    """Finds faces."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> list[Face]:
+        """Faces in an (H, W, 3) RGB picture, best score first."""
+
+
+class Embedder(Protocol):
+    """Turns an aligned face into a vector."""
+
+    model: str
+    dimension: int
+
+    def __call__(self, pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
+        """(D,) float32 of unit L2 norm. Raises ModelError when the norm is 0 or not finite."""
+
+
+class KeyProvider(Protocol):
+    """Where the gallery's encryption key lives."""
+
+    def key(self) -> bytes:
+        """32 bytes. Raises GalleryKeyError."""
+
+
+class GalleryStore(Protocol):
+    """Templates on disk, one writer at a time. Safe to call from several threads."""
+
+    def load(self, model: str, dimension: int) -> Gallery:
+        """The searchable gallery. Raises GalleryError; ModelMismatch: a template of another model."""
+
+    def add(self, templates: Sequence[Template], if_version: int | None = None) -> int:
+        """Store all or none; the new version.
+
+        Raises:
+            GalleryError: not a template, disk full or read-only, or no longer `if_version`.
+        """
+
+    def remove(self, subject: str) -> int:
+        """Forget a subject; how many templates went. Raises GalleryError."""
+
+    def all(self) -> list[Template]:
+        """Every template of every model. Raises GalleryError."""
+
+
+class LockLines(Protocol):
+    """The output that holds the door. Only door.controller may call it."""
+
+    def lock(self) -> None:
+        """Drive the line to locked at once. Raises LineError."""
+
+    def unlock(self, for_at_most_s: float) -> None:
+        """Drive the line to unlocked; the adapter itself locks after `for_at_most_s`.
+
+        Raises:
+            LineError: the line can't be driven, or the time is not in 0 < s <= 60.
+        """
+
+    def close(self) -> None:
+        """Lock and release; never raises, may be called twice."""

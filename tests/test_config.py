@@ -1,0 +1,122 @@
+"""A bad configuration gives one clear line that names file, path, what was expected and what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.config import load_config, parse_config
+from edge.errors import ConfigError
+
+GOOD = """
+site: hq
+door_id: front
+door: {relay: {line: 17}, unlock_s: 3}
+"""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_three_keys_are_enough_and_the_defaults_are_the_documented_ones():
+    config = parse_config(GOOD)
+    assert (config.decision.threshold, config.decision.margin) == (0.7, 0.10)
+    assert (config.decision.confirm, config.decision.confirm_of) == (2, 3)
+    assert (config.door.unlock_s, config.camera.max_frame_age_ms, config.simulation) == (3, 500, False)
+
+
+def test_the_shipped_config_is_valid():
+    assert load_config(Path(__file__).parents[1] / "config.yaml").door_id == "front"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("door: {relay: {line: 17}, unlock_s: 500}", "door.unlock_s: expected a value <= 60.0, got 500"),
+        ("door: {relay: {line: 17}, unlock_ms: 3000}", "door.unlock_ms: unknown key; did you mean unlock_s?"),
+        ("door: {relay: {line: 17}, unlock_s: 3s}", "door.unlock_s: expected float, got '3s'"),
+        ("door: {relay: {line: 17}, unlock_s: 22:30}", "door.unlock_s: expected float, got '22:30'"),
+        ("door: {relay: {line: 017}}", "door.relay.line: expected int, got '017'"),
+        ("door: {relay: {line: 17, active: off}}", "door.relay.active"),
+        ("door: {unlock_s: 3}", "door.relay: is missing"),
+    ],
+)
+def test_a_wrong_door_is_refused_with_its_path(change, says):
+    text = f"site: hq\ndoor_id: front\n{change}\n"
+    assert refusal(text).startswith(f"config.yaml: {says}")
+
+
+@pytest.mark.parametrize("threshold", ["0.71", "0.7000001", "2", "0", "-0.1", ".nan", ".inf", "yes"])
+def test_a_threshold_above_the_ceiling_or_without_meaning_is_refused(threshold):
+    assert "decision.threshold" in refusal(GOOD + f"decision: {{threshold: {threshold}}}")
+
+
+@given(st.floats(min_value=0.01, max_value=0.7))
+def test_any_threshold_up_to_the_ceiling_is_taken(threshold):
+    assert parse_config(GOOD + f"decision: {{threshold: {threshold!r}}}").decision.threshold == threshold
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD + "site: other\n", "line 5, column 1: the key 'site' stands here twice"),
+        (GOOD + "colour: red\n", "colour: unknown key"),
+        (GOOD + "camera: {max_frame_age_s: 1}\n", "camera.max_frame_age_s: unknown key; did you mean max_frame_age_ms?"),
+        (GOOD + "a: [1, 2\n", "line 6, column 1: expected ',' or ']', but got '<stream end>'"),
+        (GOOD + "camera: &x {fps: 5}\nquality: *x\n", "aliases are not allowed here"),
+        (GOOD + "camera: !!python/object:os.system {}\n", "could not determine a constructor"),
+        ("- a list", "the whole file: expected keys with values, got"),
+        ("", "the whole file: expected keys with values, got"),
+        ("site: HQ\ndoor_id: front\ndoor: {relay: {line: 1}}", "site: expected text matching ^[a-z0-9-]{1,32}$, got 'HQ'"),
+        (GOOD + "camera: {source: 'file:clip.avi'}\n", "camera.source: expected a real camera unless simulation: true"),
+        (GOOD + "decision: {confirm: 4, confirm_of: 3}\n", "decision.confirm: expected at most confirm_of (3), got 4"),
+        (GOOD + "quality: {min_pitch: 0.9, max_pitch: 0.5}\n", "quality.min_pitch"),
+        (GOOD + "pad: {mode: strong}\n", "pad.mode"),
+        (GOOD + "mqtt: {port: 1}\n", "mqtt.host: is missing"),
+        (GOOD + "mqtt: {host: h, tls: {ca: a, cert: b}}\n", "mqtt.tls.cert: expected cert and key together"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(text, says):
+    assert says in refusal(text)
+
+
+def test_a_missing_and_a_binary_file_are_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"site: \xff\xfe")
+    with pytest.raises(ConfigError, match="expected UTF-8 text, got byte 0xff"):
+        load_config(tmp_path / "b.yaml")
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_the_parser_fall_over(text):
+    try:
+        parse_config(text)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+@given(st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)), lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["site", "door_id", "door", "relay", "camera", "mqtt", "tls", "x"]), c, max_size=4), max_leaves=8))
+def test_no_data_makes_the_explanation_fall_over(data):
+    import json
+
+    try:
+        parse_config(json.dumps(data, allow_nan=False) if not _has_nan(data) else "{}")
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+def _has_nan(data) -> bool:
+    if isinstance(data, float):
+        return data != data or data in (float("inf"), float("-inf"))
+    if isinstance(data, dict):
+        return any(map(_has_nan, data.values()))
+    return isinstance(data, list) and any(map(_has_nan, data))
