@@ -1,0 +1,1 @@
+"""Frames in, observations out: camera, runtime, detect, align, embed, quality."""

@@ -1,0 +1,92 @@
+"""One picture through the models: detect -> pick -> align -> gate -> embed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import ModelsConfig, QualityConfig
+from edge.ports import Detector
+from edge.values import Face, Probe, Quality
+from edge.vision.detect import BlazeFace
+from edge.vision.embed import FaceNet
+from edge.vision.manifest import ModelEntry, ModelShelf
+from edge.vision.quality import measure, pick_face, shortcoming
+from edge.vision.selftest import load_model
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one picture showed. `probe` is None when no face passed the gate."""
+
+    faces: list[Face]
+    face: Face | None = None  # the one asked about
+    quality: Quality | None = None
+    shortcoming: str | None = None  # why it did not pass the gate
+    probe: Probe | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Pipeline:
+    """The loaded models. Safe to call from several threads: one picture at a time."""
+
+    def __init__(self, detector: Detector, embedder: FaceNet, gate: QualityConfig, backend: str) -> None:
+        self.embedder = embedder
+        self.backend = backend
+        self._detector = detector
+        self._gate = gate
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, models: ModelsConfig, gate: QualityConfig) -> Pipeline:
+        """Load and self-test the configured models. Raises ModelError."""
+        shelf = ModelShelf.open(models.dir)
+        detector, embedder = chosen(shelf, models)
+        facenet = load_model(shelf, embedder, models.threads, models.runtime)
+        blazeface = load_model(shelf, detector, models.threads, models.runtime)
+        return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate, facenet.backend)
+
+    def __call__(self, pixels: NDArray[np.uint8], taken_at: float = 0.0) -> Look:
+        """Look at an (H, W, 3) RGB picture. Raises ModelError."""
+        with self._lock:
+            return self._look(pixels, taken_at)
+
+    def _look(self, pixels: NDArray[np.uint8], taken_at: float) -> Look:
+        watch = _Stopwatch()
+        faces = self._detector(pixels)
+        watch.lap("detect")
+        face = pick_face(faces, (pixels.shape[1], pixels.shape[0]))
+        if face is None:
+            return Look(faces, stages_ms=watch.laps_ms)
+        crop = self.embedder.align(pixels, face)
+        quality = measure(face, crop)
+        short = shortcoming(quality, self._gate)
+        watch.lap("align")
+        if short is not None:
+            return Look(faces, face, quality, short, stages_ms=watch.laps_ms)
+        vector = self.embedder.embed(crop)
+        watch.lap("embed")
+        probe = Probe(vector, self.embedder.model, taken_at, quality)
+        return Look(faces, face, quality, None, probe, watch.laps_ms)
+
+
+def chosen(shelf: ModelShelf, models: ModelsConfig) -> tuple[ModelEntry, ModelEntry]:
+    """The configured detector and embedder entries. Raises ModelError."""
+    detector = models.detector or shelf.default("detector")
+    embedder = models.embedder or shelf.default("embedder")
+    return shelf.entry(detector, "detector"), shelf.entry(embedder, "embedder")
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.laps_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps_ms[stage] = round((now - self._last) * 1000, 3)
+        self._last = now

@@ -1,0 +1,87 @@
+"""Which face is asked about, and is it good enough to compare.
+
+Measured on the aligned crop, so that the same limits hold at every distance and resolution.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import QualityConfig
+from edge.values import Face, Quality
+
+_NOSE, _MOUTH = 2, 3
+_SAME_SIZE = 0.8  # a face at least this times as wide as the largest competes for the centre
+
+
+def pick_face(faces: list[Face], size: tuple[int, int]) -> Face | None:
+    """The one face the door asks about: the largest; of nearly equally large ones the most central.
+
+    Nearly equal: the box at least 0.8 times as wide as the widest. Central: the box's middle
+    nearest to the middle of a frame of `size` (w, h).
+    """
+    if not faces:
+        return None
+    widest = max(face.box[2] for face in faces)
+    rivals = [face for face in faces if face.box[2] >= _SAME_SIZE * widest]
+    return min(rivals, key=lambda face: _off_centre(face, size))
+
+
+def _off_centre(face: Face, size: tuple[int, int]) -> float:
+    x, y, w, h = face.box
+    return float(np.hypot(x + w / 2 - size[0] / 2, y + h / 2 - size[1] / 2))
+
+
+def measure(face: Face, crop: NDArray[np.uint8]) -> Quality:
+    """The figures of a face and its aligned crop (h, w, 3) RGB."""
+    luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    inner = luma[luma.shape[0] // 5 : -luma.shape[0] // 5, luma.shape[1] // 5 : -luma.shape[1] // 5]
+    yaw, pitch = _pose(face)
+    return Quality(
+        eye_distance_px=face.eye_distance_px,
+        sharpness=float(cv2.Laplacian(inner, cv2.CV_32F).var()),
+        exposure=float(inner.mean()),
+        contrast=float(inner.std()),
+        yaw=yaw,
+        pitch=pitch,
+    )
+
+
+def _pose(face: Face) -> tuple[float, float]:
+    """Yaw and pitch as ratios in the face's own upright frame; see values.Quality."""
+    eyes = face.right_eye - face.left_eye
+    width = float(np.hypot(*eyes)) or 1e-6
+    across = eyes / width
+    down = np.array([-across[1], across[0]])
+    middle = (face.left_eye + face.right_eye) / 2
+    nose, mouth = face.landmarks[_NOSE] - middle, face.landmarks[_MOUTH] - middle
+    height = float(mouth @ down)
+    return float(nose @ across) / width, float(nose @ down) / (height or 1e-6)
+
+
+def shortcoming(quality: Quality, gate: QualityConfig) -> str | None:
+    """Why a face does not pass the gate, in words with figures; None when it passes.
+
+    A NaN does not pass: each test asks for the good case.
+    """
+    q = quality
+    for good, words in (
+        (
+            q.eye_distance_px >= gate.min_eye_distance_px,
+            f"too far away: {q.eye_distance_px:.0f} px between the eyes, expected >= {gate.min_eye_distance_px:g}",
+        ),
+        (q.exposure >= gate.min_exposure, f"too dark: {q.exposure:.0f}, expected >= {gate.min_exposure:g}"),
+        (q.exposure <= gate.max_exposure, f"too bright: {q.exposure:.0f}, expected <= {gate.max_exposure:g}"),
+        (q.contrast >= gate.min_contrast, f"too flat: contrast {q.contrast:.0f}, expected >= {gate.min_contrast:g}"),
+        (q.sharpness >= gate.min_sharpness, f"blurred: sharpness {q.sharpness:.0f}, expected >= {gate.min_sharpness:g}"),
+        (abs(q.yaw) <= gate.max_yaw, f"turned aside: yaw {q.yaw:.2f}, expected within +-{gate.max_yaw:g}"),
+        (
+            gate.min_pitch <= q.pitch <= gate.max_pitch,
+            f"turned up or down: pitch {q.pitch:.2f}, expected {gate.min_pitch:g}..{gate.max_pitch:g}",
+        ),
+    ):
+        if not good:
+            return words
+    return None

@@ -1,0 +1,64 @@
+"""The known-answer test: is this model, on this runtime and processor, the model we measured?
+
+tflite-runtime 2.14 runs some files without an error and returns garbage, so a file that loads
+proves nothing. Each model has a stored picture and stored outputs; the drift of an output is
+the L2 distance between stored and computed, both scaled to unit L2 norm (0: equal, 1.41:
+unrelated). A NaN is refused by the form of the comparison.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ModelError
+from edge.vision.manifest import ModelEntry, ModelShelf
+from edge.vision.runtime import Model
+
+
+def load_model(shelf: ModelShelf, entry: ModelEntry, threads: int, runtime: str = "auto") -> Model:
+    """The model, its file checked by sha256 and its outputs by the known answer.
+
+    Raises:
+        ModelError: missing, altered, not loadable, or a drift above the manifest's.
+    """
+    model = Model(entry, shelf.model_bytes(entry), threads, runtime)
+    picture, stored = _known_answer(shelf, entry)
+    limit = entry.known_answer.max_drift
+    for output, want, got in zip(entry.outputs, stored, model(picture), strict=True):
+        drift = output_drift(want, got)
+        if not drift <= limit:
+            raise ModelError(
+                f"{entry.file}: known-answer test failed on {model.backend}: "
+                f"{output.name}: expected drift <= {limit}, got {drift:.3f}"
+            )
+    return model
+
+
+def output_drift(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    """L2 distance of two tensors scaled to unit norm, 0..2; NaN when either has no norm."""
+    a, b = want.ravel().astype(np.float64), got.ravel().astype(np.float64)
+    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if a.shape != b.shape or 0.0 in norms:
+        return float("nan")
+    return float(np.linalg.norm(a / norms[0] - b / norms[1]))
+
+
+def _known_answer(
+    shelf: ModelShelf, entry: ModelEntry
+) -> tuple[NDArray[np.uint8], list[NDArray[np.float32]]]:
+    name = entry.known_answer.file
+    try:
+        with np.load(io.BytesIO(shelf.read(name)), allow_pickle=False) as stored:
+            outputs = [stored[f"output_{i}"] for i in range(len(entry.outputs))]
+            picture = stored["image"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{name}: can't be read: {error}") from None
+    if picture.shape != entry.input.shape[1:] or picture.dtype != np.uint8:
+        raise ModelError(
+            f"{name}: image: expected uint8 {entry.input.shape[1:]}, got {picture.dtype} {picture.shape}"
+        )
+    return picture, outputs

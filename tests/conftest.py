@@ -1,0 +1,25 @@
+"""What many tests share: the pictures, and the real models loaded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.config import ModelsConfig, QualityConfig
+from edge.vision.pictures import load_picture
+from edge.vision.pipeline import Pipeline
+
+PICTURES = Path(__file__).parent / "pictures"
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Pipeline:
+    """The shipped models on the default runtime."""
+    return Pipeline.load(ModelsConfig(), QualityConfig())
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """picture("obama.jpg"): (H, W, 3) RGB."""
+    return lambda name: load_picture(PICTURES / name)
