@@ -1,0 +1,1 @@
+"""Whose face it is and whether that opens the door: gallery, match, decide, enrol."""

@@ -1,0 +1,74 @@
+"""From templates to the arrays a search needs. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from edge.errors import GalleryError, ModelMismatch
+from edge.identity.match import UNIT_TOLERANCE
+from edge.values import Gallery, Template, read_only
+
+MAX_TEMPLATES = 20_000
+"""The largest gallery a search was measured with."""
+MAX_DIMENSION = 4096
+_ID = re.compile(r"[a-z0-9-]{1,32}")
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
+
+
+def check_subject(subject: str) -> str:
+    """The subject id itself. Raises GalleryError when it is not `[a-z0-9-]{1,32}`."""
+    if not _ID.fullmatch(subject):
+        raise GalleryError(f"subject {subject!r:.60}: expected 1 to 32 of a-z, 0-9 and -")
+    return subject
+
+
+def check_template(row: Template) -> None:
+    """Refuse what must not enter a gallery, whatever model made it.
+
+    Raises:
+        GalleryError: subject, model or time malformed, or not a finite float32 unit vector.
+    """
+    check_subject(row.subject)
+    if not _ID.fullmatch(row.model):
+        raise GalleryError(f"subject {row.subject}: expected a model id, got {row.model!r:.60}")
+    if not _UTC.fullmatch(row.enrolled_at_utc):
+        raise GalleryError(f"subject {row.subject}: expected a UTC time, got {row.enrolled_at_utc!r:.60}")
+    vector = row.vector
+    if vector.dtype != np.float32 or vector.ndim != 1 or not 0 < vector.size <= MAX_DIMENSION:
+        raise GalleryError(
+            f"subject {row.subject}: expected 1 to {MAX_DIMENSION} float32 numbers, "
+            f"got {vector.dtype} {vector.shape}"
+        )
+    norm = float(np.linalg.norm(vector))
+    if not abs(norm - 1) <= UNIT_TOLERANCE:
+        raise GalleryError(f"subject {row.subject}: expected a vector of norm 1, got {norm:.4f}")
+
+
+def build_gallery(templates: Iterable[Template], model: str, dimension: int, version: int) -> Gallery:
+    """The searchable gallery.
+
+    Raises:
+        ModelMismatch: a template of another embedder.
+        GalleryError: a template that is not a finite unit vector of `dimension`.
+    """
+    rows = list(templates)
+    for row in rows:
+        _check(row, model, dimension)
+    subjects = tuple(sorted({row.subject for row in rows}))
+    index = {subject: i for i, subject in enumerate(subjects)}
+    matrix = np.array([row.vector for row in rows], np.float32).reshape(len(rows), dimension)
+    owners = np.array([index[row.subject] for row in rows], np.intp)
+    return Gallery(version, model, subjects, read_only(matrix), read_only(owners))
+
+
+def _check(row: Template, model: str, dimension: int) -> None:
+    check_template(row)
+    if row.model != model:
+        raise ModelMismatch(
+            f"subject {row.subject}: expected templates of {model}, got one of {row.model}: enrol again"
+        )
+    if row.vector.shape != (dimension,):
+        raise GalleryError(f"subject {row.subject}: expected {dimension} numbers, got {row.vector.shape}")
