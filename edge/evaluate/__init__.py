@@ -1,0 +1,1 @@
+"""Accuracy, measured on pictures: FMR, FNMR, EER, refusals, plots."""

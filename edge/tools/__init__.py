@@ -1,0 +1,1 @@
+"""For the installer: doctor and bench."""
