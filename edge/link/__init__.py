@@ -1,0 +1,1 @@
+"""The wire: topics and messages (pure), and the MQTT client."""

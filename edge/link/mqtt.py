@@ -1,0 +1,368 @@
+"""MQTT 5: status, state and events to the broker, for ever, without ever holding up the door.
+
+Three threads: "mqtt" connects, again and again; paho's own moves bytes while connected; "outbox"
+does all else and owns all state, fed by one inbox. paho's callbacks only put into that inbox:
+paho calls them under locks that `publish` takes too.
+
+Each connection is a new paho client, so that nothing stale is sent again behind a newer state:
+what was not acknowledged waits here, in order, and is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from edge import __version__
+from edge.config import MqttConfig
+from edge.errors import LinkError
+from edge.link import broker, wire
+from edge.link.port import Health, Outbox
+
+log = logging.getLogger(__name__)
+
+_INBOX = 1000  # items; it only fills when the outbox thread hangs, as on a dying disk
+_CONNACK_S = 10.0
+_STEADY_S = 10.0  # a connection that lasted this long ends the backing off
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """One connection. `over` is set by the outbox thread when it is at its end."""
+
+    client: Client
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Up:
+    session: _Session
+
+
+@dataclass(frozen=True, slots=True)
+class _Down:
+    session: _Session
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Acked:
+    session: _Session
+    mid: int
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    until: float  # s, monotonic
+
+
+_Item: TypeAlias = wire.Event | wire.State | Health | _Up | _Down | _Acked | _Close
+
+
+class MqttLink:
+    """The door's link to its broker.
+
+    Args:
+        config: broker, credentials, times.
+        topics: the door's topics.
+        outbox: keeps the events; owned by the link from here on.
+        simulation: stands in every status.
+        retry_s: shortest and longest pause between attempts to connect.
+        utc: UTC seconds.
+
+    Raises:
+        ConfigError: a certificate, key or password file is missing or is none.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        topics: wire.Topics,
+        outbox: Outbox,
+        simulation: bool,
+        retry_s: tuple[float, float] = (1.0, 60.0),
+        utc: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._outbox = outbox
+        self._simulation = simulation
+        self._retry_s = retry_s
+        self._utc = utc
+        self._where = f"broker {config.host}:{config.port}"
+        self._tls = broker.tls_context(config.tls) if config.tls else None
+        self._password = broker.password(config)
+        self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._turned_away = 0
+        self._stopping = threading.Event()
+        self._health = Health()
+        self._state: wire.State | None = None
+        self._session: _Session | None = None  # while accepted
+        self._connected_at: str | None = None
+        self._next_heartbeat = 0.0
+        self._farewell_mid: int | None = None
+        self._said: set[str] = set()  # what was logged since the broker was last there
+        self._connecting = threading.Thread(target=self._keep_connected, name="mqtt", daemon=True)
+        self._sending = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the door."""
+        return self._session is not None
+
+    @property
+    def dropped(self) -> int:
+        """Events lost because too many waited."""
+        return self._turned_away + self._outbox.dropped
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._connecting.start()
+        self._sending.start()
+
+    def post(self, event: wire.Event) -> None:
+        """Hand over an event; it is numbered, kept and sent by the outbox thread."""
+        if self._inbox.qsize() >= _INBOX:
+            self._turned_away += 1
+            return
+        self._inbox.put(event)
+
+    def set_health(self, health: Health) -> None:
+        """Publish a new status where it differs."""
+        self._inbox.put(health)
+
+    def set_state(self, state: wire.State) -> None:
+        """Publish the door's new state; the newest is sent again after each reconnect."""
+        self._inbox.put(state)
+
+    def close(self, timeout_s: float = 3.0) -> None:
+        """Send what waits, publish `stopped`, disconnect; takes at most `timeout_s`.
+
+        Without an answer in that time the connection is cut, and the broker says `offline`.
+        """
+        until = time.monotonic() + timeout_s
+        self._stopping.set()
+        self._inbox.put(_Close(until))
+        for thread in (self._sending, self._connecting):
+            if thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()) + 0.2)
+        if self._outbox.unsent:
+            log.warning("%s: %d events were not sent", self._where, self._outbox.unsent)
+
+    # Thread "mqtt"
+
+    def _keep_connected(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._connect_once()
+            failures = 0 if time.monotonic() - began > _STEADY_S else failures + 1
+            shortest, longest = self._retry_s
+            pause = min(longest, shortest * 2 ** min(failures, 10))
+            self._stopping.wait(pause * random.uniform(0.5, 1))  # noqa: S311  # doors must not knock in step
+
+    def _connect_once(self) -> None:
+        """Connect and wait until it is over."""
+        session = _Session(self._new_client())
+        self._listen(session)
+        try:
+            session.client.connect(self._config.host, self._config.port, self._config.keepalive_s)
+        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+            self._inbox.put(_Down(session, broker.why_unreachable(error)))
+        else:
+            session.client.loop_start()
+            self._wait_for_the_end(session)
+        _cut(session.client)
+
+    def _wait_for_the_end(self, session: _Session) -> None:
+        deadline = time.monotonic() + _CONNACK_S
+        while not session.over.wait(0.2):
+            if self._session is not session and time.monotonic() > deadline:
+                self._inbox.put(_Down(session, "no answer to CONNECT"))
+                return
+            if self._stopping.is_set() and not self._sending.is_alive():
+                return
+
+    def _new_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"doord-{self._topics.site}-{self._topics.door}",
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = broker.CONNECT_S
+        if self._tls:
+            client.tls_set_context(self._tls)
+        if self._config.username:
+            client.username_pw_set(self._config.username, self._password)
+        client.will_set(self._topics.status, wire.encode(self._status("offline")), qos=1, retain=True)
+        return client
+
+    def _listen(self, session: _Session) -> None:
+        """Callbacks that put into the inbox and do nothing else."""
+        inbox = self._inbox
+
+        def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+            inbox.put(_Down(session, f"it refused: {reason}") if reason.is_failure else _Up(session))
+
+        def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+            inbox.put(_Down(session, str(reason)))
+
+        def on_publish(_c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
+            inbox.put(_Acked(session, mid, str(reason) if reason.is_failure else None))
+
+        session.client.on_connect = on_connect
+        session.client.on_disconnect = on_disconnect
+        session.client.on_publish = on_publish
+
+    # Thread "outbox"
+
+    def _run(self) -> None:
+        until: float | None = None
+        while until is None or self._unfinished(until):
+            try:
+                item = self._inbox.get(timeout=self._patience_s(until))
+            except queue.Empty:
+                item = None
+            if isinstance(item, _Close):
+                until = item.until
+            elif item is not None:
+                self._handle(item)
+            self._send_events()
+            if self._session and time.monotonic() >= self._next_heartbeat:
+                self._send_status()
+        self._say_goodbye(until)
+
+    def _unfinished(self, until: float) -> bool:
+        """Whether to go on after _Close; all that was posted before it is numbered by then."""
+        return self._session is not None and self._outbox.unsent > 0 and time.monotonic() < until
+
+    def _patience_s(self, until: float | None) -> float:
+        ends = [self._next_heartbeat] if self._session else []
+        ends += [until] if until is not None else []
+        return max(0.0, min(1.0, *(end - time.monotonic() for end in ends))) if ends else 1.0
+
+    def _handle(self, item: _Item) -> None:
+        if isinstance(item, _Up):
+            self._on_up(item.session)
+        elif isinstance(item, _Down):
+            self._on_down(item.session, item.why)
+        elif isinstance(item, _Acked):
+            self._on_acked(item)
+        elif isinstance(item, Health):
+            changed, self._health = item != self._health, item
+            if changed:
+                self._send_status()
+        elif isinstance(item, wire.State):
+            self._state = item
+            self._send_state()
+        elif not isinstance(item, _Close):
+            self._outbox.add(item)
+
+    def _on_up(self, session: _Session) -> None:
+        if session.over.is_set():
+            return
+        self._session = session
+        self._connected_at = wire.rfc3339(self._utc())
+        log.info("%s: connected", self._where)
+        self._said.clear()
+        self._send_status()
+        self._send_state()
+
+    def _on_down(self, session: _Session, why: str) -> None:
+        if session.over.is_set():  # a refusal is followed by a disconnect that knows less
+            return
+        session.over.set()
+        if self._session is session:
+            self._session = None
+            self._outbox.take_back()
+            why = f"connection lost: {why}"
+        elif why == "Unspecified error":  # TLS 1.3 tells late that a client certificate is not liked
+            why = "it closed the connection before accepting the door (its log says why)"
+        if not self._stopping.is_set():
+            self._say_once(f"{why}; tried again for ever, the door works on")
+
+    def _on_acked(self, item: _Acked) -> None:
+        if item.session is not self._session:
+            return
+        if item.mid == self._farewell_mid:
+            item.session.client.disconnect()
+        if item.refused is None:
+            self._outbox.acknowledged(item.mid)
+        else:  # stays unacknowledged, for the next connection
+            self._say_once(f"it refused a message on {self._topics.base}: {item.refused} (its access rules?)")
+
+    def _say_once(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            log.error("%s", LinkError(f"{self._where}: {what}"))
+
+    def _send_events(self) -> None:
+        while self._session and (payload := self._outbox.take()) is not None:
+            self._outbox.under_way(self._publish(self._topics.event, payload, retain=False), payload)
+
+    def _send_status(self) -> None:
+        self._next_heartbeat = time.monotonic() + self._config.heartbeat_s
+        self._publish(self._topics.status, self._status("online"), retain=True)
+
+    def _send_state(self) -> None:
+        if self._state:
+            self._publish(self._topics.state, self._state, retain=True)
+
+    def _publish(self, topic: str, message: bytes | wire.Status | wire.State, retain: bool) -> int:
+        """The message id; 0 while there is no session. A failure comes back as _Down."""
+        if not self._session:
+            return 0
+        payload = message if isinstance(message, bytes) else wire.encode(message)
+        return self._session.client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def _status(self, state: Literal["online", "offline", "stopped"]) -> wire.Status:
+        online = state == "online"
+        return wire.Status(
+            state=state,
+            connected_at=self._connected_at,
+            heartbeat_at=wire.rfc3339(self._utc()),
+            armed=self._health.armed and online,
+            why_not=list(self._health.why_not) if online else [state],
+            version=__version__,
+            gallery=self._health.gallery,
+            backend=self._health.backend,
+            simulation=self._simulation,
+        )
+
+    def _say_goodbye(self, until: float) -> None:
+        """Publish `stopped`, disconnect when it is acknowledged, wait for the end."""
+        session = self._session
+        if not session:
+            return
+        self._farewell_mid = self._publish(self._topics.status, self._status("stopped"), retain=True)
+        while not session.over.is_set() and (patience := until - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                item = self._inbox.get(timeout=patience)
+                if isinstance(item, (_Acked, _Down)):
+                    self._handle(item)
+        session.over.set()
+        self._session = None
+
+
+def _cut(client: Client) -> None:
+    """End the connection without a goodbye where it still is; paho's thread ends with it."""
+    sock: Any = client.socket()
+    if sock is not None:
+        with contextlib.suppress(OSError):  # it is gone already
+            # the plain socket's: ssl's own pulls its object away from under paho's thread
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    # these hold the session, which holds the client: its sockets would stay open until a collection
+    client.on_connect = client.on_disconnect = client.on_publish = None
