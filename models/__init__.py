@@ -1,0 +1,1 @@
+"""The models a door ships with; `manifest.yaml` says what each is."""

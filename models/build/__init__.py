@@ -1,0 +1,1 @@
+"""Rebuilds every shipped model from pinned registry packages: `models/build/build`."""
