@@ -25,7 +25,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(
-                None, None, "aliases are not allowed here", self.peek_event().start_mark,  # type: ignore[no-untyped-call]  # PyYAML
+                None,
+                None,
+                "aliases are not allowed here",
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]  # PyYAML
             )
         return super().compose_node(parent, index)
 
@@ -42,9 +45,7 @@ for _tag, _pattern, _first in (
         "-+.0123456789",
     ),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -63,7 +64,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+def _float(_loader: _Loader, node: yaml.ScalarNode) -> float:
     # PyYAML's own constructor reads 1:30.5 as sexagesimal; the resolver above never lets it come.
     text = node.value.lower()
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
@@ -113,7 +114,7 @@ _WORDS = (
 
 
 def _explain(message: str, data: Any, to: type[Any]) -> str:
-    problem, _, path = message.partition(" - at `$")
+    problem, _, path = message.replace(r"\\Z", "$").partition(" - at `$")
     path = path.rstrip("`").lstrip(".")
     unknown = re.match(r"Object contains unknown field `(.+)`", problem)
     if unknown:

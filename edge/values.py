@@ -82,7 +82,7 @@ class Quality:
     """What the quality gate measured on one face."""
 
     eye_distance_px: float
-    sharpness: float  # variance of the Laplacian of the aligned crop, grey levels squared
+    sharpness: float  # variance of the Laplacian, grey levels squared, never of an enlarged face
     exposure: float  # mean luma of the aligned crop, 0..255
     contrast: float  # standard deviation of that luma, 0..127
     yaw: float  # nose offset from the mid-eye line / eye distance; 0 is frontal, +-0.5 about 45 deg

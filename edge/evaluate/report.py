@@ -121,8 +121,8 @@ def _rate(r: Rate) -> str:
 
 
 def _percent(value: float) -> str:
-    """Per cent with at least three significant digits below one in a thousand."""
-    return f"{100 * value:.2f} %" if value == 0 or value >= 1e-3 else f"{100 * value:.2e} %"
+    """Per cent; below one in a thousand the plain fraction, 5.70e-06."""
+    return f"{100 * value:.2f} %" if value == 0 or value >= 1e-3 else f"{value:.2e}"
 
 
 def _fpir(f: Fpir) -> str:

@@ -58,7 +58,7 @@ class Deciding:
     """Everything the decision remembers between frames."""
 
     running: _Running | None = None
-    throttle: Throttle = Throttle()
+    throttle: Throttle = field(default_factory=Throttle)
     cooling: dict[str, float] = field(default_factory=dict)  # subject -> last seen, s monotonic
     unknown: tuple[_Unknown, ...] = ()
     newest: float = float("-inf")  # taken_at of the newest frame decided on
@@ -175,9 +175,7 @@ def _voted(running: _Running, vote: _Vote, seen: Observation, now: float) -> _Ru
     if isinstance(vote.verdict, Deny):
         refusals = (*refusals, vote.verdict.reason)
     votes = (*running.votes, vote)
-    return replace(
-        running, face_at=now, last=seen, votes=votes, refusals=refusals, frames=running.frames + 1
-    )
+    return replace(running, face_at=now, last=seen, votes=votes, refusals=refusals, frames=running.frames + 1)
 
 
 def _seen_again(state: Deciding, verdict: Grant | Deny, now: float) -> Deciding:
@@ -196,9 +194,7 @@ def _reason(running: _Running) -> Reason:
     return commonest[0][0] if commonest else Reason.OTHER
 
 
-def _known(
-    unknown: tuple[_Unknown, ...], last: Observation
-) -> tuple[_Unknown | None, tuple[_Unknown, ...]]:
+def _known(unknown: tuple[_Unknown, ...], last: Observation) -> tuple[_Unknown | None, tuple[_Unknown, ...]]:
     """The refused person this probe resembles, and all the others."""
     if last.probe is None:
         return None, unknown

@@ -37,19 +37,18 @@ def _similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDA
     return np.column_stack([turn, shift])
 
 
-def align(
-    pixels: NDArray[np.uint8], face: Face, crop: Crop, size: tuple[int, int]
-) -> NDArray[np.uint8]:
+def align(pixels: NDArray[np.uint8], face: Face, crop: Crop, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The face as the embedder wants it: (h, w, 3) RGB of `size` (w, h).
 
-    A face more than twice as large as the crop is first shrunk by averaging, since bilinear
-    sampling alone would alias.
+    Cubic sampling: of bilinear, cubic and Lanczos it gave the lowest FNMR at equal FMR on LFW. A
+    face more than twice as large as the crop is first shrunk by averaging, since sampling alone
+    would alias.
     """
     matrix = crop_transform(face, crop, size)
     shrink = 1 / max(1e-6, float(np.hypot(matrix[0, 0], matrix[1, 0])))
     if shrink > 2:
         pixels, matrix = _shrink(pixels, face, matrix, shrink)
-    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_CUBIC), np.uint8)
 
 
 def _shrink(

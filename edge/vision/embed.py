@@ -25,6 +25,7 @@ class FaceNet:
             raise ModelError(f"{entry.id}: expected a crop and dimension {entry.outputs[0].shape[-1]}")
         self.model = entry.id
         self.dimension = entry.dimension
+        self.fmr = entry.fmr_at_ceiling  # of one comparison at 0.7; None: not measured
         self._crop = entry.crop
         self._model = model
 

@@ -24,6 +24,10 @@ class Frames(Protocol):
     def newest(self, timeout_s: float) -> Frame | None:
         """A frame newer than the last one returned, or None."""
 
+    @property
+    def ended(self) -> bool:
+        """A clip has shown its last picture: no frame, and no fault of the camera."""
+
 
 class Health(Protocol):
     """The camera's judge."""
@@ -67,7 +71,7 @@ class VisionLoop:
         now = self._clock()
         if frame is not None:
             self._health.saw(frame, now)
-        fault = self._health.fault(now)
+        fault = None if self._frames.ended else self._health.fault(now)
         if frame is None or fault is not None:
             return Seen(None, fault)
         look = self._look(frame.pixels, frame.taken_at)

@@ -15,8 +15,8 @@ import msgspec
 from edge.errors import ConfigError, ModelError
 from edge.strict import convert, parse_yaml
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-ModelId = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ModelId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
 Point = tuple[float, float]
 
 

@@ -13,6 +13,7 @@ from edge.config import QualityConfig
 from edge.values import Face, Quality
 
 _NOSE, _MOUTH = 2, 3
+_CROP_EYES = 1 / 3  # distance between the eyes of an aligned crop, of its width
 _SAME_SIZE = 0.8  # a face at least this times as wide as the largest competes for the centre
 
 
@@ -36,17 +37,27 @@ def _off_centre(face: Face, size: tuple[int, int]) -> float:
 
 def measure(face: Face, crop: NDArray[np.uint8]) -> Quality:
     """The figures of a face and its aligned crop (h, w, 3) RGB."""
-    luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
     inner = luma[luma.shape[0] // 5 : -luma.shape[0] // 5, luma.shape[1] // 5 : -luma.shape[1] // 5]
     yaw, pitch = _pose(face)
+    native = _at_native_size(inner, face.eye_distance_px, crop.shape[1])
     return Quality(
         eye_distance_px=face.eye_distance_px,
-        sharpness=float(cv2.Laplacian(inner, cv2.CV_32F).var()),
+        sharpness=float(cv2.Laplacian(native, cv2.CV_32F).var()),
         exposure=float(inner.mean()),
         contrast=float(inner.std()),
         yaw=yaw,
         pitch=pitch,
     )
+
+
+def _at_native_size(inner: NDArray[np.uint8], eye_distance_px: float, crop_width: int) -> NDArray[np.uint8]:
+    """A small face was enlarged to the crop, which blurs it: undone, so that distance is no blur."""
+    scale = eye_distance_px / (_CROP_EYES * crop_width)
+    if not scale < 1:
+        return inner
+    size = tuple(max(8, round(side * scale)) for side in inner.shape[::-1])
+    return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _pose(face: Face) -> tuple[float, float]:
@@ -70,12 +81,19 @@ def shortcoming(quality: Quality, gate: QualityConfig) -> str | None:
     for good, words in (
         (
             q.eye_distance_px >= gate.min_eye_distance_px,
-            f"too far away: {q.eye_distance_px:.0f} px between the eyes, expected >= {gate.min_eye_distance_px:g}",
+            f"too far away: {q.eye_distance_px:.0f} px between the eyes, "
+            f"expected >= {gate.min_eye_distance_px:g}",
         ),
         (q.exposure >= gate.min_exposure, f"too dark: {q.exposure:.0f}, expected >= {gate.min_exposure:g}"),
         (q.exposure <= gate.max_exposure, f"too bright: {q.exposure:.0f}, expected <= {gate.max_exposure:g}"),
-        (q.contrast >= gate.min_contrast, f"too flat: contrast {q.contrast:.0f}, expected >= {gate.min_contrast:g}"),
-        (q.sharpness >= gate.min_sharpness, f"blurred: sharpness {q.sharpness:.0f}, expected >= {gate.min_sharpness:g}"),
+        (
+            q.contrast >= gate.min_contrast,
+            f"too flat: contrast {q.contrast:.0f}, expected >= {gate.min_contrast:g}",
+        ),
+        (
+            q.sharpness >= gate.min_sharpness,
+            f"blurred: sharpness {q.sharpness:.0f}, expected >= {gate.min_sharpness:g}",
+        ),
         (abs(q.yaw) <= gate.max_yaw, f"turned aside: yaw {q.yaw:.2f}, expected within +-{gate.max_yaw:g}"),
         (
             gate.min_pitch <= q.pitch <= gate.max_pitch,

@@ -1,0 +1,370 @@
+"""The command: parse, call, print, exit code; nothing else.
+
+Exit codes: 0 yes or done, 1 no (denied, a check failed), 2 a fault or wrong usage, 78 an unusable
+configuration (sysexits EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from edge import __version__
+from edge.config import DEFAULT_PATH, Config, ModelsConfig, QualityConfig, load_config
+from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
+from edge.values import DISTANCE_CEILING
+
+EX_CONFIG = 78
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except ConfigError as error:
+        return _complain(error, EX_CONFIG)
+    except DoordError as error:
+        return _complain(error, 2)
+    except BrokenPipeError:  # `doord gallery list | head`
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(error: DoordError, code: int) -> int:
+    print(f"doord: {error}", file=sys.stderr)  # noqa: T201  # the command's own voice
+    return code
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line)  # noqa: T201  # the command's own voice
+
+
+def _say_json(value: object) -> None:
+    _say(msgspec.json.encode(value).decode())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="doord", description="The office door that knows who you are.")
+    parser.add_argument("--version", action="version", version=f"doord {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("-c", "--config", type=Path, help=f"configuration (default {DEFAULT_PATH})")
+    shared.add_argument("--json", action="store_true", help="machine-readable output")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[shared], help=words, description=words)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("run", _run, "run the door (what the systemd unit calls)")
+    sub.add_argument("-v", "--verbose", action="store_true")
+
+    sub = command("enrol", _enrol, "enrol one person from photographs or the door's camera")
+    sub.add_argument("--subject", required=True, metavar="ID", help="1 to 32 of a-z, 0-9 and -")
+    source = sub.add_mutually_exclusive_group(required=True)
+    source.add_argument("photos", nargs="*", default=[], type=Path, metavar="PHOTO")
+    source.add_argument("--camera", action="store_true", help="take the pictures with the door's camera")
+    sub.add_argument("--force-lookalike", action="store_true", help="enrol a twin of another subject")
+
+    _gallery_parser(command("gallery", _gallery_list, "see and change who is enrolled"), shared)
+
+    sub = command("verify", _verify, "1:1: is this picture the subject?")
+    sub.add_argument("--subject", required=True, metavar="ID")
+    sub.add_argument("picture", type=Path)
+    sub.add_argument("--annotate", type=Path, metavar="OUT", help="write the picture with the verdict")
+
+    sub = command("identify", _identify, "1:N: whose picture is this?")
+    sub.add_argument("picture", type=Path)
+    sub.add_argument("--annotate", type=Path, metavar="OUT", help="write the picture with the verdict")
+
+    command("status", _status, "what the running daemon is doing")
+    command("doctor", _doctor, "try every part the door needs")
+    command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
+        "file", nargs="?", type=Path
+    )
+    _bench_parser(command("bench", _bench, "milliseconds per stage and memory, on this machine"))
+    _evaluate_parser(command("evaluate", _evaluate, "accuracy on labelled pictures"))
+    return parser
+
+
+def _gallery_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    actions = sub.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser("list", parents=[shared], help="who is enrolled")
+    listing.set_defaults(run=_gallery_list)
+    remove = actions.add_parser("remove", parents=[shared], help="forget subjects")
+    remove.add_argument("subjects", nargs="+", metavar="ID")
+    remove.set_defaults(run=_gallery_remove)
+    for name, run, words in (
+        ("export", _gallery_export, "write the gallery to a file, encrypted"),
+        ("import", _gallery_import, "add the templates of an exported file"),
+    ):
+        action = actions.add_parser(name, parents=[shared], help=words)
+        action.add_argument("file", type=Path)
+        action.add_argument("--plaintext", action="store_true", help="no passphrase: templates lie open")
+        action.add_argument("--passphrase-file", type=Path)
+        action.set_defaults(run=run)
+
+
+def _bench_parser(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("source", type=Path, help="a picture or video with a face")
+    sub.add_argument("--frames", type=int, default=200)
+    sub.add_argument("--subjects", type=int, default=1000)
+    sub.add_argument("--templates-each", type=int, default=5)
+    sub.add_argument("--threads", type=int, help="overrides models.threads")
+    sub.add_argument("--float-models", type=Path, metavar="DIR", help="what models/build left in out/float")
+
+
+def _evaluate_parser(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("source", type=Path, metavar="PAIRS|FOLDER")
+    sub.add_argument("--images", type=Path, help="where the pairs' pictures lie (default: beside the file)")
+    sub.add_argument("--threshold", type=float, default=DISTANCE_CEILING)
+    sub.add_argument("--threshold-from", type=Path, metavar="PAIRS", help="best threshold of another split")
+    sub.add_argument("--all-pairs", action="store_true", help="every pair of the named pictures")
+    sub.add_argument(
+        "--min-eye-distance", type=float, metavar="PX", help="overrides quality.min_eye_distance_px"
+    )
+    sub.add_argument("--plots", type=Path, metavar="DIR", help="ROC, DET and distance histograms as PNG")
+    sub.add_argument("--annotate", type=Path, metavar="DIR", help="pictures of the refused faces")
+
+
+def _config(options: argparse.Namespace) -> Config:
+    return load_config(options.config or DEFAULT_PATH)
+
+
+def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
+    """The configured models and gate; the defaults where no configuration was named."""
+    if options.config is None:
+        return ModelsConfig(), QualityConfig()
+    config = load_config(options.config)
+    return config.models, config.quality
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edge.daemon import run
+    from edge.journal import start_logging
+
+    config = _config(options)
+    start_logging(options.verbose)
+    return run(config)
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    from edge.tools.local import open_desk
+
+    photos = [(str(path), _read(path)) for path in options.photos]
+    if not photos and not options.camera:
+        raise EnrolmentError("expected photographs or --camera, got neither")
+    with ExitStack() as stack:
+        desk = open_desk(_config(options), stack, models=True)
+        if options.camera:
+            report = desk.enrol_camera(options.subject, options.force_lookalike)
+        else:
+            report = desk.enrol(options.subject, photos, options.force_lookalike)
+    if options.json:
+        _say_json(report)
+        return 0
+    _say(f"{report.subject}: {report.added} enrolled, {report.total} templates in all")
+    _say(*(f"note: {warning}" for warning in report.warnings))
+    if report.expected_fpir is not None:
+        _say(f"gallery: {report.gallery_size} templates, expected FPIR {report.expected_fpir:.2e}")
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+
+
+def _gallery_list(options: argparse.Namespace) -> int:
+    from edge.tools.local import open_desk
+
+    with ExitStack() as stack:
+        rows = open_desk(_config(options), stack).subjects()
+    if options.json:
+        _say_json(rows)
+        return 0
+    _say(f"{'subject':32} templates  enrolled              model")
+    _say(*(f"{r.subject:32} {r.templates:9}  {r.first_enrolled_at_utc:20}  {r.model}" for r in rows))
+    return 0
+
+
+def _gallery_remove(options: argparse.Namespace) -> int:
+    from edge.tools.local import open_desk
+
+    unknown = False
+    with ExitStack() as stack:
+        desk = open_desk(_config(options), stack)
+        for subject in options.subjects:
+            gone = desk.remove(subject)
+            unknown |= not gone
+            _say(f"{subject}: {gone} templates removed" if gone else f"{subject}: is not enrolled here")
+    return int(unknown)
+
+
+def _gallery_export(options: argparse.Namespace) -> int:
+    from edge.disk import write_atomically
+    from edge.tools.local import open_desk
+
+    passphrase = _passphrase(options, twice=True)
+    with ExitStack() as stack:
+        data = open_desk(_config(options), stack).export(passphrase)
+    try:
+        write_atomically(options.file, data)
+    except OSError as error:
+        raise GalleryError(f"{options.file}: {error.strerror}") from None
+    _say(f"{options.file}: {len(data)} bytes, {'in plain text' if passphrase is None else 'encrypted'}")
+    return 0
+
+
+def _gallery_import(options: argparse.Namespace) -> int:
+    from edge.tools.local import open_desk
+
+    data, passphrase = _read(options.file), _passphrase(options, twice=False)
+    with ExitStack() as stack:
+        added = open_desk(_config(options), stack, models=True).import_(data, passphrase)
+    _say(f"{options.file}: {added} templates added")
+    return 0
+
+
+def _passphrase(options: argparse.Namespace, twice: bool) -> str | None:
+    if options.plaintext:
+        return None
+    if options.passphrase_file:
+        return _read(options.passphrase_file).decode("utf-8", "replace").rstrip("\n")
+    if not sys.stdin.isatty():
+        raise GalleryError("expected --passphrase-file or --plaintext where nobody can type")
+    passphrase = getpass.getpass("passphrase: ")
+    if twice and getpass.getpass("again: ") != passphrase:
+        raise GalleryError("the two passphrases differ")
+    return passphrase
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from edge.tools.local import open_recogniser
+    from edge.tools.probe import verify_picture
+
+    config = _config(options)
+    pipeline, gallery, _ = open_recogniser(config)
+    report = verify_picture(
+        options.picture, options.subject, pipeline, gallery, config.decision, options.annotate
+    )
+    _say(report.json()) if options.json else _say(*report.lines())
+    return int(not report.granted)
+
+
+def _identify(options: argparse.Namespace) -> int:
+    from edge.tools.local import open_recogniser
+    from edge.tools.probe import identify_picture
+
+    config = _config(options)
+    pipeline, gallery, fmr = open_recogniser(config)
+    report = identify_picture(options.picture, pipeline, gallery, config.decision, fmr, options.annotate)
+    _say(report.json()) if options.json else _say(*report.lines())
+    return int(not report.granted)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from edge.control import RemoteDesk
+
+    desk = RemoteDesk.find(Path(_config(options).socket))
+    if desk is None:
+        _say("doord is not running here")
+        return 1
+    status = desk.status().decode()
+    if options.json:
+        _say(status)
+    else:
+        _say(*(f"{key:14} {value}" for key, value in msgspec.json.decode(status).items()))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edge.tools.doctor import examine
+
+    verdicts = []
+    for finding in examine(_config(options)):
+        verdicts.append(finding.verdict)
+        if options.json:
+            _say_json(finding)
+        else:
+            _say(f"{finding.verdict:5} {finding.part:8} {finding.detail}")
+    return int("fail" in verdicts)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    path = options.file or options.config or DEFAULT_PATH
+    config = load_config(path)
+    if options.json:
+        _say_json(config)
+    else:
+        _say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
+        if config.simulation:
+            _say("note: simulation: true, no real line is driven")
+        _say("note: no presentation-attack detection: a photograph can open this door")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from edge.evaluate.progress import bar
+    from edge.tools.bench import BenchOptions, run_bench
+
+    models, gate = _models(options)
+    if options.threads is not None:
+        models = msgspec.structs.replace(models, threads=options.threads)
+    report = run_bench(
+        BenchOptions(
+            options.source,
+            frames=options.frames,
+            subjects=options.subjects,
+            templates_each=options.templates_each,
+            float_models=options.float_models,
+        ),
+        models,
+        gate,
+        bar("frames"),
+    )
+    _say(report.json()) if options.json else _say(*report.lines())
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from edge.evaluate.progress import bar
+    from edge.evaluate.run import EvaluateOptions, run_evaluate
+    from edge.vision.pipeline import Pipeline
+
+    models, gate = _models(options)
+    if options.min_eye_distance is not None:
+        gate = msgspec.structs.replace(gate, min_eye_distance_px=options.min_eye_distance)
+    pipeline = Pipeline.load(models, gate)
+    report = run_evaluate(
+        EvaluateOptions(
+            options.source,
+            options.images,
+            options.threshold,
+            options.threshold_from,
+            options.all_pairs,
+            options.plots,
+            options.annotate,
+        ),
+        pipeline,
+        f"{pipeline.embedder.model} on {pipeline.backend}",
+        bar("pictures"),
+    )
+    _say(report.json()) if options.json else _say(*report.lines())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

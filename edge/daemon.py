@@ -1,0 +1,315 @@
+"""The running door: `build` wires it, `run` keeps it alive. The only file that knows all its parts.
+
+Threads: main (signals, watching the others), camera, vision, door, control, and the link's own.
+A fault in main or door locks the door and ends the process, systemd starts it again; any other
+thread is started again with back-off while the door goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from edge import __version__
+from edge.attendant import Attendant
+from edge.config import Config
+from edge.control import ControlServer
+from edge.desk import LocalDesk
+from edge.door.controller import DoorController, DoorStatus
+from edge.door.gpio import claim_relay
+from edge.errors import ConfigError, LineError
+from edge.faces import Faces
+from edge.identity.decide import Decider
+from edge.journal import notify
+from edge.link import wire
+from edge.link.mqtt import MqttLink
+from edge.link.outbox import MemoryOutbox
+from edge.link.port import Health, Link, NullLink
+from edge.ports import CameraSource, LockLines
+from edge.values import DoorMode, Reason
+from edge.vision.camera import open_camera
+from edge.vision.grabber import Grabber
+from edge.vision.health import CameraHealth
+from edge.vision.loop import VisionLoop
+
+log = logging.getLogger(__name__)
+
+EX_SOFTWARE, EX_CONFIG = 70, 78
+_WATCH_S = 0.2  # main looks after the threads and the status this often
+_DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
+_BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
+_GALLERY_RETRY_S = 5.0
+
+
+class Worker:
+    """A thread that repeats `step`, and is started again after it died."""
+
+    def __init__(self, name: str, step: Callable[[], None]) -> None:
+        self.name = name
+        self._step = step
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._next_start = 0.0
+        self._pause_s = _BACK_OFF_S[0]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def tend(self, now: float) -> None:
+        """Start the thread when it does not run, later each time. `now`: s, monotonic."""
+        if self.alive or now < self._next_start:
+            return
+        self._next_start = now + self._pause_s
+        self._pause_s = min(_BACK_OFF_S[1], 2 * self._pause_s)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._step()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End the thread; takes at most `timeout_s`."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+
+class Daemon:
+    """All parts of a running door."""
+
+    def __init__(
+        self, config: Config, lines: LockLines, open_source: Callable[[], CameraSource], link: Link
+    ) -> None:
+        self._config = config
+        self.link = link
+        self.door = DoorController(lines, config.door.unlock_s, self._on_state)
+        self.faces = Faces(config)
+        self.grabber = Grabber(open_source, config.camera)
+        max_age_s = config.camera.max_frame_age_ms / 1000
+        self.attendant = Attendant(
+            Decider(config.decision, max_age_s), self.door, self._post, self._setting, max_age_s
+        )
+        self._last_refusal: Reason | None = None
+        self._door_status = DoorStatus(DoorMode.LOCKED, "unknown")
+        self._stopping = threading.Event()
+        self._workers: list[Worker] = []
+        self._control: ControlServer | None = None
+        self._told: Health | None = None
+        self._next_gallery_try = 0.0
+
+    def start(self) -> None:
+        """Lock the door, then start everything. Raises LineError, ConfigError."""
+        self.door.start()
+        self.link.start()
+        loop = self._vision()
+        self._control = ControlServer(Path(self._config.socket), self._desk(loop), self._status_json)
+        self._workers.append(Worker("control", self._control.step))
+        if loop is not None:
+            self.grabber.start()
+            self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
+        self.attendant.tell("Started", f"doord {__version__}")
+        self.watch()
+        notify("READY=1")
+
+    def _vision(self) -> VisionLoop | None:
+        pipeline = self.faces.pipeline
+        if pipeline is None:
+            return None
+        health = CameraHealth(self._config.camera, live=not self._config.simulation)
+        return VisionLoop(self.grabber, health, pipeline, self.faces.searchable)
+
+    def _desk(self, loop: VisionLoop | None) -> LocalDesk | None:
+        if self.faces.store is None:
+            return None
+        take_pictures = loop.take_pictures if loop else None
+        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self.faces.load_gallery)
+
+    def watch(self) -> None:
+        """One look after everything. Raises LineError when the door's thread is dead."""
+        now = time.monotonic()
+        if not self.door.alive or now - self.door.beat > _DOOR_BEAT_S:
+            raise LineError(f"the door's thread has not turned for {now - self.door.beat:.1f} s")
+        for worker in self._workers:
+            worker.tend(now)
+        if self.faces.damaged and now >= self._next_gallery_try:
+            self._next_gallery_try = now + _GALLERY_RETRY_S
+            self.faces.load_gallery()
+        self._tell_health()
+
+    def wait(self) -> None:
+        """Until `stop` is asked for, watching. Raises LineError when the door's thread is dead."""
+        while not self._stopping.wait(_WATCH_S):
+            self.watch()
+            notify("WATCHDOG=1")
+
+    def ask_to_stop(self) -> None:
+        """End `wait`; callable from a signal handler."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Lock first, then end the rest; bounded."""
+        notify("STOPPING=1")
+        self.door.stop()
+        self.attendant.tell("Stopped", "the service ends, the door is locked")
+        self.grabber.stop()
+        for worker in self._workers:
+            worker.stop()
+        if self._control is not None:
+            self._control.close()
+        self.link.close()
+        self.faces.close()
+
+    def _why_not(self) -> list[str]:
+        problems = self.faces.why_not()
+        camera = self._camera_problem()
+        problems += [f"camera: {camera}"] if camera else []
+        problems += [f"the {w.name} thread is being started again" for w in self._workers if not w.alive]
+        if self._door_status.fault is not None:
+            problems.append(self._door_status.fault)
+        return problems
+
+    def _camera_problem(self) -> str | None:
+        if self.grabber.ended:
+            return "the clip has ended"
+        if self.attendant.camera_fault is not None:
+            return self.attendant.camera_fault
+        return None if self.attendant.camera_seen else "no frame yet"
+
+    def health(self) -> Health:
+        """What `status` says about the parts."""
+        problems = self._why_not()
+        backend = self.faces.pipeline.backend if self.faces.pipeline else ""
+        return Health(not problems, tuple(problems), self.faces.version, backend)
+
+    def _tell_health(self) -> None:
+        health = self.health()
+        self.link.set_health(health)
+        if self._told is None or health.why_not != self._told.why_not:
+            words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
+            log.info("%s", words)
+            notify(f"STATUS={words}")
+        self._told = health
+
+    def _status_json(self) -> bytes:
+        status = msgspec.to_builtins(self.health())
+        status |= {
+            "version": __version__,
+            "simulation": self._config.simulation,
+            "broker_connected": self.link.connected,
+            "events_dropped": self.link.dropped,
+            "mode": self._door_status.mode,
+            "lock": self._door_status.lock,
+        }
+        return msgspec.json.encode(status)
+
+    def _setting(self) -> wire.Setting:
+        decision, pipeline = self._config.decision, self.faces.pipeline
+        model = pipeline.embedder.model if pipeline else ""
+        return wire.Setting(
+            decision.threshold, decision.margin, model, self.faces.version, self._config.simulation
+        )
+
+    def _post(self, event: wire.Event) -> None:
+        self.link.post(event)
+        if isinstance(event, wire.Denied):
+            self._last_refusal = event.reason
+            self._publish_state()
+
+    def _on_state(self, status: DoorStatus) -> None:
+        log.info("door %s, lock %s", status.mode.value, status.lock)
+        self._door_status = status
+        self._publish_state()
+
+    def _publish_state(self) -> None:
+        status = self._door_status
+        self.link.set_state(
+            wire.State(
+                mode=status.mode,
+                lock=status.lock,
+                fault=status.fault,
+                gallery=self.faces.version,
+                changed_at=wire.rfc3339(time.time()),
+                last_refusal=self._last_refusal,
+            )
+        )
+
+
+def build(
+    config: Config, lines: LockLines | None = None, open_source: Callable[[], CameraSource] | None = None
+) -> Daemon:
+    """Wire a door; the line is claimed and locked before anything else is looked at.
+
+    Tests hand in siblings of the lines and the camera.
+
+    Raises:
+        ConfigError, LineError: nothing runs, exit 78.
+    """
+    claimed = lines or claim_relay(config.door.relay, config.simulation)
+    try:
+        return Daemon(config, claimed, open_source or (lambda: open_camera(config.camera)), _link(config))
+    except ConfigError:
+        claimed.close()
+        raise
+
+
+def _link(config: Config) -> Link:
+    if config.mqtt is None:
+        return NullLink()
+    outbox = MemoryOutbox(Path(config.state_dir) / "events.head")
+    return MqttLink(config.mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation)
+
+
+def run(config: Config) -> int:
+    """`doord run`: until SIGTERM or SIGINT; SIGHUP reads the gallery again. The exit code."""
+    log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site)
+    if config.simulation:
+        log.warning("simulation: mock lines, no real door is driven")
+    log.warning("no presentation-attack detection: a photograph can open this door")
+    try:
+        daemon = build(config)
+    except LineError as error:
+        raise ConfigError(str(error)) from error
+    _listen(daemon)
+    try:
+        daemon.start()
+        daemon.wait()
+    except LineError as error:
+        log.critical("%s", error)
+        daemon.door.secure()
+        return EX_SOFTWARE
+    finally:
+        daemon.stop()
+    return 0
+
+
+def _listen(daemon: Daemon) -> None:
+    """Signals, and what a dying thread does."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        daemon.ask_to_stop()
+
+    def on_death(death: threading.ExceptHookArgs) -> None:
+        name = death.thread.name if death.thread else "?"
+        if name == "door":
+            daemon.door.secure()
+        log.critical(
+            "thread %s died: %s: %s", name, death.exc_type.__name__, death.exc_value, exc_info=death.exc_value
+        )
+        if name == "door":
+            os._exit(EX_SOFTWARE)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, lambda _signal, _frame: daemon.faces.load_gallery())
+    threading.excepthook = on_death

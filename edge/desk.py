@@ -1,0 +1,139 @@
+"""The gallery desk: what an admin can do with a standalone door's gallery.
+
+One protocol, two siblings: `LocalDesk` works on the files, `control.RemoteDesk` asks the running
+daemon, which has a `LocalDesk` of its own. So a command does the same either way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import EnrolmentError, GalleryError
+from edge.identity.enrol import Enroller, EnrolmentReport
+from edge.identity.gallery import check_subject
+from edge.identity.store import SqliteGallery
+from edge.identity.transfer import export_gallery, import_gallery, merge
+from edge.vision.pictures import decode_picture
+
+CAMERA_PICTURES = 5
+_APART_S = 0.4  # between two pictures of a sitting: a face moves meanwhile
+_SITTING_S = 15.0
+
+TakePictures = Callable[[int, float, float], list[NDArray[np.uint8]]]
+
+
+class SubjectRow(msgspec.Struct, frozen=True):
+    """One subject of the gallery."""
+
+    subject: str
+    templates: int
+    model: str
+    first_enrolled_at_utc: str
+
+
+class Desk(Protocol):
+    """What `doord enrol` and `doord gallery` call."""
+
+    def enrol(
+        self, subject: str, photos: Sequence[tuple[str, bytes]], force_lookalike: bool
+    ) -> EnrolmentReport:
+        """Enrol picture files (name, content). Raises EnrolmentError, ImageError, GalleryError."""
+
+    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
+        """Enrol from the door's camera. Raises EnrolmentError, GalleryError."""
+
+    def subjects(self) -> list[SubjectRow]:
+        """Who is enrolled. Raises GalleryError."""
+
+    def remove(self, subject: str) -> int:
+        """Forget a subject; how many templates went. Raises GalleryError."""
+
+    def export(self, passphrase: str | None) -> bytes:
+        """The gallery as a file, encrypted with a passphrase unless None. Raises GalleryError."""
+
+    def import_(self, data: bytes, passphrase: str | None) -> int:
+        """Add the templates of an exported file; how many were new. Raises GalleryError."""
+
+
+class LocalDesk:
+    """The desk over the gallery's files; `changed` is called after every change."""
+
+    def __init__(
+        self,
+        store: SqliteGallery,
+        enroller: Enroller | None,
+        take_pictures: TakePictures | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`enroller` is None when no model runs, `take_pictures` when there is no camera."""
+        self._store = store
+        self._enroller = enroller
+        self._take_pictures = take_pictures
+        self._changed = changed
+
+    def enrol(
+        self, subject: str, photos: Sequence[tuple[str, bytes]], force_lookalike: bool
+    ) -> EnrolmentReport:
+        """See Desk."""
+        return self._enrol(subject, [(n, decode_picture(d, n)) for n, d in photos], force_lookalike)
+
+    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
+        """See Desk."""
+        check_subject(subject)
+        if self._take_pictures is None:
+            raise EnrolmentError("no camera to enrol from")
+        taken = self._take_pictures(CAMERA_PICTURES, _APART_S, _SITTING_S)
+        if len(taken) < CAMERA_PICTURES:
+            raise EnrolmentError(
+                f"expected {CAMERA_PICTURES} good pictures within {_SITTING_S:g} s, got {len(taken)}: "
+                "one person, near the camera, facing it, in good light"
+            )
+        return self._enrol(subject, [(f"picture {i + 1}", p) for i, p in enumerate(taken)], force_lookalike)
+
+    def _enrol(
+        self, subject: str, pictures: Sequence[tuple[str, NDArray[np.uint8]]], force_lookalike: bool
+    ) -> EnrolmentReport:
+        if self._enroller is None:
+            raise EnrolmentError("no model runs here, so nobody can be enrolled: see doord doctor")
+        report = self._enroller.enrol(subject, pictures, now_utc(), force_lookalike)
+        self._changed()
+        return report
+
+    def subjects(self) -> list[SubjectRow]:
+        """See Desk."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for row in self._store.all():
+            found.setdefault((row.subject, row.model), []).append(row.enrolled_at_utc)
+        return [SubjectRow(s, len(at), m, min(at)) for (s, m), at in sorted(found.items())]
+
+    def remove(self, subject: str) -> int:
+        """See Desk."""
+        gone = self._store.remove(subject)
+        self._changed()
+        return gone
+
+    def export(self, passphrase: str | None) -> bytes:
+        """See Desk."""
+        return export_gallery(self._store.all(), passphrase)
+
+    def import_(self, data: bytes, passphrase: str | None) -> int:
+        """See Desk. A template that is here already is not added twice."""
+        if self._enroller is None:
+            raise GalleryError("no model runs here, so nothing can be imported: see doord doctor")
+        model, dimension = self._enroller.model, self._enroller.dimension
+        new = merge(self._store.all(), import_gallery(data, passphrase), model, dimension)
+        self._store.add(new)
+        self._changed()
+        return len(new)
+
+
+def now_utc() -> str:
+    """The calendar time, RFC 3339 to the second."""
+    return datetime.fromtimestamp(time.time(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

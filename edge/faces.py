@@ -1,0 +1,119 @@
+"""What a face grant needs beside a camera: models and gallery, either of which may be missing."""
+
+from __future__ import annotations
+
+import logging
+
+from edge.config import Config
+from edge.disk import FileKey, StateLock, make_private_folder
+from edge.errors import GalleryError, ModelError
+from edge.identity.decide import fpir_refusal
+from edge.identity.enrol import Enroller
+from edge.identity.store import SqliteGallery, open_gallery
+from edge.values import Gallery
+from edge.vision.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+
+class Faces:
+    """Loaded once, then read by the vision thread and changed by the gallery desk."""
+
+    def __init__(self, config: Config) -> None:
+        self.pipeline: Pipeline | None = None
+        self.store: SqliteGallery | None = None
+        self._config = config
+        self._lock: StateLock | None = None
+        self._gallery: Gallery | None = None
+        self._model_problem: str | None = None
+        self._gallery_problem: str | None = "the gallery is not loaded yet"
+        try:
+            self.pipeline = Pipeline.load(config.models, config.quality)
+        except ModelError as error:
+            self._model_problem = str(error)
+            log.error("no face grants: %s", error)
+        self.load_gallery()
+
+    def load_gallery(self) -> None:
+        """Read the gallery, again if need be; one that was in force stays so when that fails."""
+        try:
+            self._gallery = self._read()
+            problem = None
+        except GalleryError as error:
+            problem = str(error)
+        if problem and problem != self._gallery_problem:
+            log.error("gallery: %s", problem)
+        self._gallery_problem = problem
+
+    def _read(self) -> Gallery | None:
+        if self.store is None:
+            folder = self._config.gallery_path.parent
+            make_private_folder(folder)
+            self._lock = self._lock or StateLock(folder)
+            self.store = open_gallery(self._config.gallery_path, FileKey(self._config.key_path))
+        if self.pipeline is None:
+            return None
+        embedder = self.pipeline.embedder
+        gallery = self.store.load(embedder.model, embedder.dimension)
+        log.info(
+            "gallery version %d: %d subjects, %d templates",
+            gallery.version,
+            len(gallery.subjects),
+            len(gallery),
+        )
+        return gallery
+
+    @property
+    def damaged(self) -> bool:
+        """Whether reading the gallery failed the last time."""
+        return self._gallery_problem is not None
+
+    def why_not(self) -> list[str]:
+        """Why no face can be granted; empty when one can."""
+        problems = [p for p in (self._model_problem, self._gallery_problem) if p]
+        if self._gallery is not None:
+            refusal = self._fpir_refusal(self._gallery)
+            problems += [refusal] if refusal else []
+            problems += [] if len(self._gallery) else ["nobody is enrolled"]
+        return problems
+
+    def searchable(self) -> Gallery | None:
+        """The gallery that faces may be searched in now, or None."""
+        gallery = self._gallery
+        return None if gallery is None or self._fpir_refusal(gallery) else gallery
+
+    @property
+    def version(self) -> int | None:
+        """The gallery's version in force."""
+        return self._gallery.version if self._gallery else None
+
+    def _fpir_refusal(self, gallery: Gallery) -> str | None:
+        fmr = self.pipeline.embedder.fmr if self.pipeline else None
+        return fpir_refusal(float("nan") if fmr is None else fmr, len(gallery), self._config.decision)
+
+    def enroller(self) -> Enroller | None:
+        """Who enrols with these models into this gallery; None when either is missing."""
+        if self.pipeline is None or self.store is None:
+            return None
+        return make_enroller(self._config, self.pipeline, self.store)
+
+    def close(self) -> None:
+        """Close the gallery and let another have it."""
+        if self.store is not None:
+            self.store.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> Enroller:
+    """An enroller that refuses what the door's gate would refuse."""
+    embedder, decision = pipeline.embedder, config.decision
+    return Enroller(
+        pipeline,
+        store,
+        embedder.model,
+        embedder.dimension,
+        decision.threshold,
+        embedder.fmr,
+        decision.max_fpir,
+    )

@@ -1,0 +1,88 @@
+"""For commands: the gallery desk, wherever it is, and a recogniser for one picture."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import Config
+from edge.control import RemoteDesk
+from edge.desk import Desk, LocalDesk, TakePictures
+from edge.disk import FileKey, StateLock, make_private_folder
+from edge.errors import GalleryError
+from edge.faces import make_enroller
+from edge.identity.store import SqliteGallery, open_gallery
+from edge.values import Gallery
+from edge.vision.camera import open_camera
+from edge.vision.grabber import Grabber
+from edge.vision.health import CameraHealth
+from edge.vision.loop import VisionLoop
+from edge.vision.pipeline import Pipeline
+
+
+def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
+    """The running daemon's desk, or one on the files while `stack` lasts.
+
+    `models`: the command enrols, so a local desk needs them.
+
+    Raises:
+        GalleryError, ModelError: the files can't be used.
+    """
+    remote = RemoteDesk.find(Path(config.socket))
+    if remote is not None:
+        return remote
+    make_private_folder(config.gallery_path.parent)
+    stack.enter_context(StateLock(config.gallery_path.parent))
+    store = open_gallery(config.gallery_path, FileKey(config.key_path))
+    stack.callback(store.close)
+    if not models:
+        return LocalDesk(store, None)
+    pipeline = Pipeline.load(config.models, config.quality)
+    return LocalDesk(store, make_enroller(config, pipeline, store), _sitting(config, pipeline))
+
+
+def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
+    """Pictures from the door's camera when no daemon has it."""
+
+    def take(count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+        grabber = Grabber(lambda: open_camera(config.camera), config.camera)
+        health = CameraHealth(config.camera, live=not config.simulation)
+        loop = VisionLoop(grabber, health, pipeline, lambda: None)
+        done = threading.Event()
+
+        def turn() -> None:
+            while not done.is_set():
+                loop.step()
+
+        thread = threading.Thread(target=turn, name="vision", daemon=True)
+        grabber.start()
+        thread.start()
+        try:
+            return loop.take_pictures(count, apart_s, timeout_s)
+        finally:
+            done.set()
+            thread.join(2.0)
+            grabber.stop()
+
+    return take
+
+
+def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:
+    """The models, the gallery and the embedder's FMR at 0.7, for one picture.
+
+    Raises:
+        GalleryError, ModelError: they can't be used.
+    """
+    pipeline = Pipeline.load(config.models, config.quality)
+    if not config.gallery_path.exists():
+        raise GalleryError(f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
+    store = SqliteGallery(config.gallery_path, FileKey(config.key_path))
+    try:
+        gallery = store.load(pipeline.embedder.model, pipeline.embedder.dimension)
+    finally:
+        store.close()
+    return pipeline, gallery, pipeline.embedder.fmr

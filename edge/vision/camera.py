@@ -1,0 +1,213 @@
+"""Where frames come from: siblings of port CameraSource, and the table that chooses one."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import CameraConfig
+from edge.errors import CameraError, ClipEnded, ImageError
+from edge.ports import CameraSource
+from edge.values import Frame, read_only
+from edge.vision.mjpeg import MjpegCamera
+from edge.vision.pictures import MAX_PIXELS, PICTURE_SUFFIXES, load_picture
+
+_OLDEST_STAMP_S = 10.0  # a driver's stamp further back than this is of another clock
+_MAX_FPS = 240.0  # a file that claims more is not believed
+_TRUNCATED = 0.9  # a video that ends before this part of its announced frames was cut off
+
+
+def open_camera(config: CameraConfig) -> CameraSource:
+    """The source that `config.source` names, opened.
+
+    Raises:
+        CameraError: no such source, or it can't be opened.
+    """
+    scheme, colon, _ = config.source.partition(":")
+    if colon and scheme in _SOURCES:
+        return _SOURCES[scheme](config)
+    if re.fullmatch(r"[0-9]{1,3}|/.+", config.source):
+        return V4l2Camera(config)
+    kinds = "an index, a /dev path" + "".join(f", {name}:..." for name in _SOURCES)
+    got = f"{scheme}:..." if colon else repr(config.source)  # behind the colon may be a password
+    raise CameraError(f"camera.source: expected {kinds}, got {got}")
+
+
+class V4l2Camera:
+    """A camera of this machine: a V4L2 index or device path.
+
+    Asks for MJPG (USB 2 has no room for raw frames at full rate) and the configured size and
+    rate; the driver decides. `taken_at` is the driver's stamp where that is of the monotonic clock.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        """Open. Raises CameraError: no such device, no permission, busy, not a camera."""
+        self._device = f"/dev/video{config.source}" if config.source.isdigit() else config.source
+        if not Path(self._device).exists():
+            raise CameraError(f"{self._device}: expected a camera, got no such device")
+        if not os.access(self._device, os.R_OK | os.W_OK):
+            raise CameraError(f"{self._device}: expected read and write permission (group video), got none")
+        # OpenCV knows no other way; it reads this once, in whole seconds, default 10
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(config.stall_s)))
+        self._capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
+        if not self._capture.isOpened():
+            raise CameraError(f"{self._device}: expected a camera, got a busy or unsuitable device")
+        for key, value in (
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
+            (cv2.CAP_PROP_FRAME_WIDTH, config.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, config.height),
+            (cv2.CAP_PROP_FPS, config.fps),
+        ):
+            self._capture.set(key, value)
+
+    def read(self) -> Frame:
+        """The next frame. Raises CameraError; a stalled driver is noticed in `stall_s`, rounded up."""
+        there, bgr = self._capture.read()
+        if not there or bgr is None:
+            raise CameraError(f"{self._device}: expected a frame, got none: unplugged or stalled")
+        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return Frame(_rgb(bgr), believed_stamp(stamp_s, time.monotonic()))
+
+    def close(self) -> None:
+        """Release the device."""
+        self._capture.release()
+
+
+def believed_stamp(stamp_s: float, now: float) -> float:
+    """A driver's stamp when it can be of the monotonic clock, else `now`. Both in s.
+
+    Drivers may stamp with the realtime clock or not at all (Documentation/userspace-api/media/v4l,
+    V4L2_BUF_FLAG_TIMESTAMP_*), and OpenCV does not tell which.
+    """
+    return stamp_s if now - _OLDEST_STAMP_S <= stamp_s <= now else now
+
+
+class VideoFile:
+    """A video in place of a camera, at the rate it was filmed at, or `fps` when it tells none.
+
+    Simulation only. With `loop` it starts again at its end.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        """Open. Raises CameraError: no such file, not a video, too large a picture."""
+        self._path = Path(config.source.partition(":")[2])
+        self._loop = config.loop
+        if not self._path.is_file():
+            raise CameraError(f"{self._path}: expected a video file, got nothing")
+        self._capture = self._open()
+        told = self._capture.get(cv2.CAP_PROP_FPS)
+        self._pace = _Pace(told if 0 < told <= _MAX_FPS else config.fps, config.stall_s)
+        self._announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self._shown = 0
+
+    def _open(self) -> cv2.VideoCapture:
+        # one decoder thread: FFMPEG's default is one a core, taken from what is looked at
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        if not capture.isOpened():
+            raise CameraError(f"{self._path}: expected a video, got a file that is none or is truncated")
+        width, height = (capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if not 0 < width * height <= MAX_PIXELS:
+            capture.release()
+            limit = f"{MAX_PIXELS / 1e6:g} megapixels"
+            raise CameraError(f"{self._path}: expected at most {limit}, got {width:g} x {height:g}")
+        return capture
+
+    def read(self) -> Frame:
+        """The next frame, when it is due. Raises CameraError (truncated), ClipEnded."""
+        there, bgr = self._capture.read()
+        if not there:
+            self._rewind()
+            there, bgr = self._capture.read()
+        if not there or bgr is None:
+            raise CameraError(f"{self._path}: expected a frame, got none")
+        self._shown += 1
+        return Frame(_rgb(bgr), self._pace.wait())
+
+    def _rewind(self) -> None:
+        if self._shown < max(1.0, _TRUNCATED * self._announced):
+            expected = f"{self._announced:g} frames" if self._announced > 0 else "frames"
+            raise CameraError(f"{self._path}: expected {expected}, got {self._shown}: truncated or damaged")
+        if not self._loop:
+            raise ClipEnded(f"{self._path}: the clip has ended")
+        self._capture.release()
+        self._capture = self._open()
+        self._shown = 0
+
+    def close(self) -> None:
+        """Release the file."""
+        self._capture.release()
+
+
+class FolderCamera:
+    """The pictures of a folder in name order, `fps` of them a second; any sizes.
+
+    Simulation only. With `loop` it starts again at its end.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        """List. Raises CameraError: no such folder, or no picture in it."""
+        folder = Path(config.source.partition(":")[2])
+        try:
+            self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        except OSError as error:
+            raise CameraError(f"{folder}: expected a folder, got: {error.strerror}") from None
+        if not self._paths:
+            raise CameraError(f"{folder}: expected JPEG, PNG, WebP or BMP pictures, got none")
+        self._pace = _Pace(config.fps, config.stall_s)
+        self._folder, self._loop, self._next = folder, config.loop, 0
+
+    def read(self) -> Frame:
+        """The next picture, when it is due. Raises CameraError, ClipEnded."""
+        if self._next == len(self._paths):
+            if not (self._loop and self._paths):
+                raise ClipEnded(f"{self._folder}: the last picture was shown")
+            self._next = 0
+        path = self._paths[self._next]
+        self._next += 1
+        try:
+            pixels = load_picture(path)
+        except ImageError as error:
+            raise CameraError(str(error)) from None
+        return Frame(pixels, self._pace.wait())
+
+    def close(self) -> None:
+        """Forget the pictures: nothing is held open."""
+        self._paths, self._next = [], 0
+
+
+class _Pace:
+    """Lets frames through at a steady rate; who comes late starts a new beat instead of a burst."""
+
+    def __init__(self, fps: float, stall_s: float) -> None:
+        self._apart_s = min(1 / fps, stall_s / 2)  # slower would be a stall
+        self._due = -math.inf
+
+    def wait(self) -> float:
+        """Until the next frame is due; the time then, s monotonic."""
+        now = time.monotonic()
+        self._due = max(self._due + self._apart_s, now)
+        time.sleep(self._due - now)
+        return time.monotonic()
+
+
+def _rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:
+    """Read-only RGB of OpenCV's BGR. Raises CameraError when it's no (H, W, 3) uint8."""
+    if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise CameraError(f"camera: expected (H, W, 3) uint8, got {bgr.shape} {bgr.dtype}")
+    return read_only(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+_SOURCES: dict[str, Callable[[CameraConfig], CameraSource]] = {
+    "http": MjpegCamera,
+    "file": VideoFile,
+    "folder": FolderCamera,
+}
+"""By scheme. A new kind of camera (rtsp, picamera2) is one more class and one more line here."""
