@@ -61,7 +61,7 @@ class FakeLines:
 class FakeLgpio(types.ModuleType):
     """The part of lgpio that gpiozero uses; `drives` has every level a line was driven to."""
 
-    class error(Exception):  # noqa: N801, N818  # lgpio's name
+    class error(Exception):  # noqa: N801  # lgpio's name
         pass
 
     SET_PULL_NONE = SET_PULL_UP = SET_PULL_DOWN = 0

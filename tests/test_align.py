@@ -17,7 +17,10 @@ UPRIGHT = np.array([122 / 153, 1.0])  # the crop before it is made square, heigh
 
 def face_at(scale: float, degrees: float, shift: tuple[float, float]) -> Face:
     """A face whose landmarks are the template's, scaled, turned and shifted."""
-    points = np.array([CROP.left_eye, CROP.right_eye, (0.51, 0.55), CROP.mouth, (0.2, 0.45), (0.8, 0.45)]) * UPRIGHT
+    points = (
+        np.array([CROP.left_eye, CROP.right_eye, (0.51, 0.55), CROP.mouth, (0.2, 0.45), (0.8, 0.45)])
+        * UPRIGHT
+    )
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return Face((0, 0, 1, 1), (points * scale @ turn.T + shift).astype(np.float32), 0.9)
@@ -34,7 +37,9 @@ def test_landmarks_on_the_template_land_on_its_fractions(scale, degrees):
 
 def test_the_crop_of_a_122_by_153_face_is_stretched_to_the_square_and_nothing_else():
     matrix = crop_transform(face_at(153, 0, (10, 20)), CROP, SIZE)
-    np.testing.assert_allclose(matrix, [[160 / 122, 0, -10 * 160 / 122], [0, 160 / 153, -20 * 160 / 153]], atol=1e-3)
+    np.testing.assert_allclose(
+        matrix, [[160 / 122, 0, -10 * 160 / 122], [0, 160 / 153, -20 * 160 / 153]], atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("scale", [153.0, 700.0, 1500.0])

@@ -89,7 +89,14 @@ def test_a_distance_that_is_not_a_number_never_grants():
 
 
 def test_frames_that_name_two_subjects_in_one_window_grant_nobody():
-    seen = [face(0.0), face(0.1, "bob"), face(0.2), face(0.3, "bob"), face(0.4), *map(nobody, frames(15, 0.5))]
+    seen = [
+        face(0.0),
+        face(0.1, "bob"),
+        face(0.2),
+        face(0.3, "bob"),
+        face(0.4),
+        *map(nobody, frames(15, 0.5)),
+    ]
     attempts = run(seen)[0]
     assert [a.decision for a in attempts] == [Deny(Reason.AMBIGUOUS)]
 
@@ -106,7 +113,9 @@ def test_frames_older_than_the_limit_never_open_a_door():
 
 
 def test_a_frame_from_the_future_never_opens_a_door():
-    assert all(a.decision == Deny(Reason.STALE_FRAME) for a in run([face(t) for t in frames(40)], lag=-0.1)[0])
+    assert all(
+        a.decision == Deny(Reason.STALE_FRAME) for a in run([face(t) for t in frames(40)], lag=-0.1)[0]
+    )
 
 
 def test_the_same_frame_shown_again_does_not_confirm():
@@ -160,7 +169,11 @@ def test_a_person_who_stays_at_the_open_door_opens_it_once():
 
 
 def test_a_person_who_was_away_longer_than_the_cool_down_is_let_in_again():
-    seen = [face(t) for t in frames(5)] + [nobody(t) for t in frames(60, 0.5)] + [face(t) for t in frames(5, 6.6)]
+    seen = (
+        [face(t) for t in frames(5)]
+        + [nobody(t) for t in frames(60, 0.5)]
+        + [face(t) for t in frames(5, 6.6)]
+    )
     assert [type(a.decision) for a in run(seen)[0]] == [Grant, Grant]
 
 
@@ -263,7 +276,10 @@ def test_stricter_settings_never_grant_a_sequence_that_looser_ones_refuse(rows, 
         cooldown_s=0, throttle_attempts=1000, threshold=threshold, margin=0.1 + margin, confirm=2 + more
     )
     seen = [s for s in build(rows) if s.probe is not None and s.match.best and s.match.best.subject == "ada"]
-    first = [next((a.decided_at for a in run(seen, c)[0] if isinstance(a.decision, Grant)), None) for c in (strict, loose)]
+    first = [
+        next((a.decided_at for a in run(seen, c)[0] if isinstance(a.decision, Grant)), None)
+        for c in (strict, loose)
+    ]
     if first[0] is not None:
         assert first[1] is not None
         assert first[1] <= first[0]

@@ -11,14 +11,23 @@ from edge.vision.detect import anchor_centres, average_overlapping, letterbox
 def test_short_range_anchors_are_mediapipes_896():
     anchors = anchor_centres((128, 128), [8, 16, 16, 16], 2)
     assert anchors.shape == (896, 2)
-    np.testing.assert_allclose(anchors[[0, 1, 2, 31, 511]], [[1 / 32] * 2, [1 / 32] * 2, [3 / 32, 1 / 32], [31 / 32, 1 / 32], [31 / 32] * 2])
-    np.testing.assert_allclose(anchors[[512, 517, 518, 895]], [[1 / 16] * 2, [1 / 16] * 2, [3 / 16, 1 / 16], [15 / 16] * 2])
+    np.testing.assert_allclose(
+        anchors[[0, 1, 2, 31, 511]],
+        [[1 / 32] * 2, [1 / 32] * 2, [3 / 32, 1 / 32], [31 / 32, 1 / 32], [31 / 32] * 2],
+    )
+    np.testing.assert_allclose(
+        anchors[[512, 517, 518, 895]], [[1 / 16] * 2, [1 / 16] * 2, [3 / 16, 1 / 16], [15 / 16] * 2]
+    )
 
 
 def test_full_range_anchors_are_mediapipes_2304():
     anchors = anchor_centres((192, 192), [4], 1)
     assert anchors.shape == (2304, 2)
-    np.testing.assert_allclose(anchors[[0, 1, 48, 2303]], [[0.5 / 48] * 2, [1.5 / 48, 0.5 / 48], [0.5 / 48, 1.5 / 48], [47.5 / 48] * 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        anchors[[0, 1, 48, 2303]],
+        [[0.5 / 48] * 2, [1.5 / 48, 0.5 / 48], [0.5 / 48, 1.5 / 48], [47.5 / 48] * 2],
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (100, 100), (1920, 1080), (50, 30)])

@@ -16,7 +16,9 @@ GOOD = Quality(eye_distance_px=60, sharpness=300, exposure=120, contrast=50, yaw
 SIZE = (640, 480)
 
 
-def face(x: float, y: float, w: float, eyes=((0.3, 0.4), (0.7, 0.4)), nose=(0.5, 0.55), mouth=(0.5, 0.75)) -> Face:
+def face(
+    x: float, y: float, w: float, eyes=((0.3, 0.4), (0.7, 0.4)), nose=(0.5, 0.55), mouth=(0.5, 0.75)
+) -> Face:
     points = np.array([*eyes, nose, mouth, (0.1, 0.4), (0.9, 0.4)]) * w + (x, y)
     return Face((x, y, w, w), points.astype(np.float32), 0.9)
 
@@ -65,7 +67,7 @@ def test_each_shortcoming_is_named_with_its_figure(figures, words):
     assert (shortcoming(replace(GOOD, **figures), QualityConfig()) or "").startswith(words)
 
 
-@pytest.mark.parametrize("field", [f for f in Quality.__dataclass_fields__])
+@pytest.mark.parametrize("field", list(Quality.__dataclass_fields__))
 def test_a_figure_that_is_not_a_number_does_not_pass(field):
     assert shortcoming(replace(GOOD, **{field: float("nan")}), QualityConfig()) is not None
 

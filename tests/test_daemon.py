@@ -1,0 +1,285 @@
+"""The whole door as a process: real models, a real broker, a clip for a camera, a mock line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from broker import Broker, Listener, wait_until
+from door_site import Site, clip, python
+
+from edge.link.wire import GENESIS, Denied, Granted, Notice, decode_state, decode_status, follow
+
+
+@pytest.fixture(scope="session")
+def visitors(tmp_path_factory) -> Path:
+    """biden, then obama2, then nobody."""
+    path = tmp_path_factory.mktemp("clip") / "clip.avi"
+    clip(path, ["biden.jpg", "obama2.jpg"])
+    return path
+
+
+@pytest.fixture
+def site(tmp_path, visitors) -> Site:
+    return Site(tmp_path, camera={"source": f"file:{visitors}", "loop": False})
+
+
+def events(listener: Listener) -> list:
+    """All events heard, their chain checked from the first on."""
+    head, found = GENESIS, []
+    for payload in listener.on("/event"):
+        event, head = follow(payload, head)
+        found.append(event)
+    return found
+
+
+def test_the_enrolled_face_opens_the_door_and_the_stranger_does_not(site, tmp_path):
+    with Broker(tmp_path / "b") as broker, Listener(broker.port) as heard:
+        site.config["mqtt"] = {"host": "127.0.0.1", "port": broker.port}
+        site.write()
+        site.enrol("obama", "obama.jpg")
+        with site.running() as daemon:
+            site.wait_for("the clip has ended")
+            wait_until(lambda: len(heard.on("/state")) >= 4, "the relay's return")
+        assert daemon.returncode == 0
+        wait_until(lambda: b'"stopped"' in heard.on("/status")[-1], "the status stopped")
+        told = [e for e in events(heard) if not isinstance(e, Notice)]
+        assert [type(e) for e in told] == [Denied, Granted]
+        assert told[0].reason.value == "NoMatch"
+        assert (told[1].subject, told[1].simulation) == ("obama", True)
+        assert 0.4 < told[1].distance < 0.7
+        assert {"detect", "align", "embed", "search"} <= set(told[1].stages_ms)
+        assert b"biden" not in b"".join(h.payload for h in heard.heard)
+        locks = [decode_state(p).lock for p in heard.on("/state")]
+        assert [lock for i, lock in enumerate(locks) if i == 0 or lock != locks[i - 1]] == [
+            "locked",
+            "unlocked",
+            "locked",
+        ]
+        assert any(decode_status(p).armed for p in heard.on("/status"))
+    assert "AccessGranted: obama" in site.said
+    assert "AccessDenied: NoMatch" in site.said
+    assert "no presentation-attack detection" in site.said
+
+
+def test_without_a_broker_the_door_works_and_says_so_once(site):
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("AccessGranted: obama")
+    assert site.said.count("no broker is configured") == 1
+
+
+def test_an_unreachable_broker_is_said_once_and_the_door_works(site):
+    site.config["mqtt"] = {"host": "127.0.0.1", "port": 1}
+    site.write()
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("AccessGranted: obama")
+    assert site.said.count("nothing listens there") == 1
+
+
+def test_kill_minus_nine_leaves_offline_on_the_broker(site, tmp_path):
+    with Broker(tmp_path / "b") as broker, Listener(broker.port) as heard:
+        site.config["mqtt"] = {"host": "127.0.0.1", "port": broker.port}
+        site.write()
+        with site.running() as daemon:
+            wait_until(lambda: heard.on("/status"), "the status online")
+            daemon.kill()
+            daemon.wait()
+            wait_until(lambda: decode_status(heard.on("/status")[-1]).state == "offline", "the last will")
+
+
+def test_who_is_enrolled_while_the_daemon_runs_is_let_in_at_once(site, tmp_path):
+    clip(tmp_path / "clip.avi", ["obama2.jpg"] * 3, seconds=2, empty_s=5.5)
+    site.config["camera"] = {"source": f"file:{tmp_path / 'clip.avi'}", "loop": True}
+    site.write()
+    with site.running():
+        site.wait_for("not armed: nobody is enrolled")
+        site.enrol("obama", "obama.jpg")
+        site.wait_for("AccessGranted: obama")
+        assert site.status()["armed"]
+        assert site.doord("gallery", "list").stdout.count("obama") == 1
+        site.doord("gallery", "remove", "obama")
+        wait_until(lambda: site.status()["why_not"] == ["nobody is enrolled"], "removed at once")
+
+
+def test_a_sitting_before_the_doors_camera_enrols_and_opens_nothing(site, tmp_path):
+    clip(tmp_path / "clip.avi", ["obama2.jpg"], seconds=30, empty_s=0.1)
+    site.config["camera"] = {"source": f"file:{tmp_path / 'clip.avi'}", "loop": True}
+    site.write()
+    site.enrol("biden", "biden.jpg")
+    with site.running():
+        site.wait_for("armed")
+        site.doord("enrol", "--subject", "obama", "--camera")
+        assert "AccessGranted" not in site.said.split("gallery version 2")[0]
+        assert "obama" in site.doord("gallery", "list").stdout
+
+
+def test_a_camera_enrolment_works_without_a_daemon(site, tmp_path):
+    clip(tmp_path / "clip.avi", ["obama2.jpg"], seconds=6, empty_s=0.1)
+    site.config["camera"] = {"source": f"file:{tmp_path / 'clip.avi'}", "loop": True}
+    site.write()
+    assert "5 enrolled" in site.doord("enrol", "--subject", "obama", "--camera").stdout
+
+
+@pytest.mark.parametrize("spoil", ["model", "gallery", "key"])
+def test_a_broken_part_leaves_the_door_locked_and_running_and_named(site, tmp_path, spoil):
+    site.enrol("obama", "obama.jpg")
+    before = (tmp_path / "state" / "gallery.db").read_bytes()
+    if spoil == "model":
+        (tmp_path / "models").mkdir()
+        site.config["models"] = {"dir": str(tmp_path / "models")}
+        site.write()
+    elif spoil == "gallery":
+        (tmp_path / "state" / "gallery.db").write_bytes(before[:5000])
+    else:
+        (tmp_path / "state" / "gallery.key").unlink()
+    with site.running() as daemon:
+        site.wait_for("not armed")
+        site.wait_for("door Locked, lock locked")
+        status = site.status()
+        assert not status["armed"]
+        assert any(
+            {"model": "manifest.yaml", "gallery": "gallery.db", "key": "gallery.key"}[spoil] in w
+            for w in status["why_not"]
+        )
+        time.sleep(1)
+        assert daemon.poll() is None
+    assert "AccessGranted" not in site.said
+    if spoil == "key":
+        assert (tmp_path / "state" / "gallery.db").read_bytes() == before
+        assert not (tmp_path / "state" / "gallery.key").exists()
+
+
+def test_a_camera_that_is_not_there_is_a_fault_and_comes_back_without_a_restart(site, tmp_path, visitors):
+    later = tmp_path / "later.avi"
+    site.config["camera"] = {"source": f"file:{later}", "loop": True}
+    site.write()
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("CameraFault")
+        assert not site.status()["armed"]
+        later.write_bytes(visitors.read_bytes())
+        site.wait_for("CameraRestored")
+        site.wait_for("AccessGranted: obama")
+
+
+def test_a_second_daemon_does_not_get_the_gallery_and_opens_nothing(site, tmp_path):
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("armed")
+        (tmp_path / "x").mkdir()
+        other = Site(tmp_path / "x")
+        other.config |= {"state_dir": site.config["state_dir"], "camera": site.config["camera"]}
+        other.write()
+        with other.running():
+            other.wait_for("is in use by process")
+            other.wait_for("the clip has ended")
+        assert "AccessGranted" not in other.said
+
+
+def test_a_reload_signal_reads_the_gallery_again(site):
+    site.enrol("obama", "obama.jpg")
+    with site.running() as daemon:
+        site.wait_for("armed")
+        count = site.said.count("gallery version")
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(lambda: site.said.count("gallery version") > count, "the gallery read again")
+
+
+def test_a_gallery_too_large_for_its_fmr_is_not_opened_by_face_alone(site):
+    site.config["decision"] = {"max_fpir": 1e-9}
+    site.write()
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("the clip has ended")
+        assert any("max_fpir" in why for why in site.status()["why_not"])
+    assert "AccessGranted" not in site.said
+    site.config["decision"]["fpir_accepted_by"] = "head of security"
+    site.write()
+    with site.running():
+        site.wait_for("AccessGranted: obama")
+
+
+DEATH = """
+import sys, threading, time
+from pathlib import Path
+from edge.config import load_config
+from edge import daemon as d
+from fakes_door import FakeLines
+
+lines = FakeLines()
+daemon = d.build(load_config(sys.argv[1]), lines=lines)
+d._listen(daemon)
+daemon.start()
+if sys.argv[2] == "door":
+    lock = lines.lock
+    def broken():
+        Path(sys.argv[3]).write_text("asked to lock")
+        lock()
+    lines.lock = broken
+    daemon.door.grant(None, float("inf"), None)  # no grant: the door's thread dies of it
+else:
+    daemon.attendant.attend = lambda seen: 1 / 0  # bound before: see below
+    daemon._workers[-1]._step = lambda: 1 / 0
+    time.sleep(2.5)
+    daemon.watch()
+    assert daemon.door.alive
+    daemon.stop()
+    assert lines.history == ["LOCK"], lines.history
+    sys.exit(0)
+time.sleep(10)
+sys.exit(1)
+"""
+
+
+def test_a_dying_door_thread_locks_the_door_and_ends_the_process(site, tmp_path):
+    done = python(DEATH, str(site.path), "door", str(tmp_path / "mark"))
+    assert done.returncode == 70, done.stderr
+    assert (tmp_path / "mark").read_text() == "asked to lock"
+
+
+def test_a_dying_vision_thread_is_started_again_and_the_door_goes_on(site, tmp_path):
+    done = python(DEATH, str(site.path), "vision", str(tmp_path / "mark"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_exit_leaves_the_line_locked(site, tmp_path):
+    code = DEATH.split("if sys.argv[2]")[0] + (
+        "daemon.ask_to_stop(); daemon.wait(); daemon.stop(); daemon.stop()\n"
+        "assert lines.history[-1] == 'LOCK' and lines.closed, lines.history\n"
+    )
+    done = python(code, str(site.path), "-", str(tmp_path / "mark"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_frames_from_a_slow_decision_never_open_the_door(site, visitors):
+    """The frame's age limit holds at the moment the line would move."""
+    site.config["camera"] = {"source": f"file:{visitors}", "loop": False, "max_frame_age_ms": 1}
+    site.write()
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("the clip has ended")
+        site.wait_for("AccessDenied: StaleFrame")
+    assert "AccessGranted" not in site.said
+
+
+def test_readiness_is_told_to_systemd(site, tmp_path):
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        os.environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        try:
+            with site.running():
+                told = b""
+                while b"WATCHDOG=1" not in told:
+                    told += manager.recv(1000) + b"\n"
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+    assert b"READY=1" in told
+    assert b"STATUS=not armed" in told
