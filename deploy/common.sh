@@ -3,12 +3,20 @@
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
+# Debian ships Python without ensurepip, which `venv` needs.
+need_venv_module() {
+  if ! command -v python3 >/dev/null && [ "$(id -u)" = 0 ]; then apt_install python3-venv; fi
+  "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null && return
+  [ "$(id -u)" = 0 ] || fail "Python can't make virtual environments: sudo apt-get install python3-venv"
+  apt_install python3-venv
+}
+
 # The newest supported Python there is; PYTHON=... chooses another.
 find_python() {
   local python
   for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3.10 python3; do
     if command -v "$python" >/dev/null &&
-      "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'; then
+      "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       command -v "$python"
       return
     fi
@@ -18,30 +26,25 @@ find_python() {
 
 # need COMMAND PACKAGE: install a Debian package when its command is missing and we are root.
 need() {
-  command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] && return
+  if command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ]; then return; fi
   [ "$(id -u)" = 0 ] || fail "$1 is missing: sudo apt-get install $2"
-  say "installing $2 (apt-get)"
-  local log
-  log=$(mktemp)
-  # no service may start by itself: the demo and the tests run their own broker
-  if ! { printf '#!/bin/sh\nexit 101\n' >"$log.policy" && install_quietly "$2" "$log"; }; then
-    cat "$log" >&2
-    fail "apt-get could not install $2"
-  fi
-  rm -f "$log" "$log.policy"
+  apt_install "$2"
 }
 
-install_quietly() {
-  local policy=/usr/sbin/policy-rc.d made=
-  if [ ! -e "$policy" ]; then
-    install -m 755 "$2.policy" "$policy"
-    made=1
+apt_install() {
+  say "installing $1 (apt-get)"
+  local policy=/usr/sbin/policy-rc.d made='' log status=0
+  log=$(mktemp)
+  if [ ! -e "$policy" ]; then # no service may start by itself: the demo and the tests run their own
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    made=yes
   fi
-  local status=0
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1"; } \
-    >"$2" 2>&1 || status=$?
-  [ -z "$made" ] || rm -f "$policy"
-  return $status
+    >"$log" 2>&1 || status=$?
+  if [ -n "$made" ]; then rm -f "$policy"; fi
+  [ $status = 0 ] || { tail -n 20 "$log" >&2; fail "apt-get could not install $1"; }
+  rm -f "$log"
 }
 
 # venv DIR REQUIREMENT...: a virtual environment with these installed; quick when nothing changed.
