@@ -75,4 +75,4 @@ def filmed(frame: NDArray[np.uint8], i: int, noise: np.random.Generator) -> NDAr
     matrix[:, 2] += (3 * np.sin(i / 5), 2 * np.cos(i / 6))
     moved = cv2.warpAffine(frame, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
     grain = noise.normal(0, 3, moved.shape)
-    return np.clip(moved + grain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(moved + grain, 0, 255), np.uint8)

@@ -313,7 +313,24 @@ def _check_config(options: argparse.Namespace) -> int:
         if config.simulation:
             _say("note: simulation: true, no real line is driven")
         _say("note: no presentation-attack detection: a photograph can open this door")
+        _say(f"note: {_face_alone(config)}")
     return 0
+
+
+def _face_alone(config: Config) -> str:
+    """For how many templates face alone may open, by the embedder's measured FMR."""
+    from edge.identity.match import most_templates
+    from edge.vision.manifest import ModelShelf
+    from edge.vision.pipeline import chosen
+
+    _, embedder = chosen(ModelShelf.open(config.models.dir), config.models)
+    fmr, limit = embedder.fmr_at_ceiling, config.decision.max_fpir
+    if fmr is None:
+        return f"the FMR of {embedder.id} was not measured: face alone opens only with fpir_accepted_by"
+    most = most_templates(fmr, limit)
+    accepted = config.decision.fpir_accepted_by
+    beyond = f"beyond accepted by {accepted}" if accepted else "beyond that card + face, or fpir_accepted_by"
+    return f"face alone opens up to {most} templates (FMR {fmr:.1e}, max_fpir {limit:.1e}); {beyond}"
 
 
 def _bench(options: argparse.Namespace) -> int:

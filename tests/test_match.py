@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.identity.gallery import build_gallery
-from edge.identity.match import distances, expected_fpir, identify, search, verify
+from edge.identity.match import distances, expected_fpir, identify, most_templates, search, verify
 from edge.values import DISTANCE_CEILING, Candidate, Deny, Gallery, Grant, Match, Probe, Reason, Template
 
 DIMENSION = 8
@@ -237,3 +237,13 @@ def test_the_expected_fpir_has_the_figures_of_the_design() -> None:
     assert expected_fpir(6.7e-6, 5000) == pytest.approx(3.3e-2, rel=0.01)
     assert expected_fpir(6.7e-6, 0) == 0
     assert expected_fpir(1e-12, 1) == pytest.approx(1e-12)  # not lost in rounding
+
+
+@pytest.mark.parametrize(("fmr", "max_fpir"), [(7.2e-6, 1e-3), (1e-4, 1e-2), (1e-6, 0.5)])
+def test_most_templates_is_the_last_size_whose_fpir_is_allowed(fmr, max_fpir):
+    most = most_templates(fmr, max_fpir)
+    assert expected_fpir(fmr, most) <= max_fpir < expected_fpir(fmr, most + 1)
+
+
+def test_without_a_usable_fmr_no_template_is_allowed():
+    assert [most_templates(f, 1e-3) for f in (0.0, 1.0, float("nan"))] == [0, 0, 0]

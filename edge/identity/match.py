@@ -90,3 +90,10 @@ def expected_fpir(fmr: float, templates: int) -> float:
     """
     with np.errstate(divide="ignore"):  # an FMR of 1 is a log of 0, and an FPIR of 1
         return float(-np.expm1(templates * np.log1p(-fmr)))
+
+
+def most_templates(fmr: float, max_fpir: float) -> int:
+    """How many templates a search may have before its expected FPIR is above `max_fpir`."""
+    if not (0 < fmr < 1 and 0 < max_fpir < 1):
+        return 0
+    return int(np.log1p(-max_fpir) / np.log1p(-fmr))
