@@ -49,11 +49,11 @@ class Heard:
         """One message, printed as it comes."""
         now = time.monotonic()
         if message.topic == TOPICS.event:
-            self._event(now, wire.decode_event(message.payload))
+            self._event(now, wire.decode_event(bytes(message.payload)))
         elif message.topic == TOPICS.state:
-            self._state(now, wire.decode_state(message.payload))
+            self._state(now, wire.decode_state(bytes(message.payload)))
         elif message.topic == TOPICS.status:
-            self.status = wire.decode_status(message.payload)
+            self.status = wire.decode_status(bytes(message.payload))
 
     def _event(self, now: float, event: wire.Event) -> None:
         self.events.append((now, event))
