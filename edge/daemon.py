@@ -182,8 +182,9 @@ class Daemon:
     def _camera_problem(self) -> str | None:
         if self.grabber.ended:
             return "the clip has ended"
-        if self.attendant.camera_fault is not None:
-            return self.attendant.camera_fault
+        fault = self.attendant.camera_fault
+        if fault is not None:
+            return self.grabber.problem or fault
         return None if self.attendant.camera_seen else "no frame yet"
 
     def health(self) -> Health:

@@ -106,7 +106,7 @@ class CameraHealth:
         # clipped black is byte-identical in a good camera too: darkness is judged as darkness
         frozen = self._same.lasts(not blind, now, restart=fresh)
         covered = self._blind.lasts(blind, now)
-        blurred = self._blurred.lasts(not blind and self._sight.blurred, now)
+        blurred = self._blurred.lasts(self._sight.blurred, now)
         if frozen:
             return f"frozen: byte-identical frames for more than {self._config.frozen_s:g} s"
         if self._loop is not None and self._loop.looping and not blind:
