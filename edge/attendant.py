@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,10 +51,13 @@ class Attendant:
         self._max_age_s = max_frame_age_s
         self._clock = clock
         self._state = Deciding()
+        self._not_opened: queue.SimpleQueue[str] = queue.SimpleQueue()  # subjects, from the door's thread
 
     def attend(self, seen: Seen) -> None:
         """One turn of the vision loop."""
         now = self._clock()
+        while not self._not_opened.empty():
+            self._state = self._decider.not_opened(self._state, self._not_opened.get())
         self.camera_seen |= seen.observation is not None
         if seen.fault is not None:
             step = self._decider.interrupt(self._state, Reason.CAMERA_FAULT, now)
@@ -88,8 +92,12 @@ class Attendant:
             self.tell("ThrottleRaised", "many refused attempts: every frame must confirm, the margin doubles")
 
     def _ask_for_door(self, attempt: Attempt, grant: Grant) -> None:
-        valid_until = attempt.last.taken_at + self._max_age_s
-        self._door.grant(grant, valid_until, lambda answer: self._report(replace(attempt, decision=answer)))
+        def answer(came: Grant | Deny) -> None:  # on the door's thread
+            if isinstance(came, Deny):
+                self._not_opened.put(grant.subject)
+            self._report(replace(attempt, decision=came))
+
+        self._door.grant(grant, attempt.last.taken_at + self._max_age_s, answer)
 
     def _report(self, attempt: Attempt) -> None:
         decision = attempt.decision

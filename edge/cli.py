@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
-from edge.config import DEFAULT_PATH, Config, ModelsConfig, QualityConfig, load_config
+from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
 from edge.values import DISTANCE_CEILING
+from edge.vision.pictures import MAX_FILE_BYTES
 
 EX_CONFIG = 78
 
@@ -53,12 +54,18 @@ def _say_json(value: object) -> None:
     _say(msgspec.json.encode(value).decode())
 
 
+def _tell(options: argparse.Namespace, words: str, **facts: object) -> None:
+    _say_json(facts) if options.json else _say(words)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="doord", description="The office door that knows who you are.")
     parser.add_argument("--version", action="version", version=f"doord {__version__}")
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    # suppressed defaults: else those of `gallery list` would overwrite what `gallery -c FILE` was told
     shared.add_argument("-c", "--config", type=Path, help=f"configuration (default {DEFAULT_PATH})")
     shared.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.set_defaults(config=None, json=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
@@ -181,10 +188,16 @@ def _enrol(options: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> bytes:
+    """A file's content, bounded: a device or a pipe never ends."""
     try:
+        if not path.is_file():
+            raise ImageError(f"{path}: {'expected a file' if path.exists() else 'no such file'}")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"{path}: expected at most {MAX_FILE_BYTES >> 20} MB, got {size >> 20} MB")
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
+        raise ImageError(f"{path}: {error.strerror or error}") from None
 
 
 def _gallery_list(options: argparse.Namespace) -> int:
@@ -209,7 +222,8 @@ def _gallery_remove(options: argparse.Namespace) -> int:
         for subject in options.subjects:
             gone = desk.remove(subject)
             unknown |= not gone
-            _say(f"{subject}: {gone} templates removed" if gone else f"{subject}: is not enrolled here")
+            words = f"{subject}: {gone} templates removed" if gone else f"{subject}: is not enrolled here"
+            _tell(options, words, subject=subject, removed=gone)
     return int(unknown)
 
 
@@ -224,7 +238,8 @@ def _gallery_export(options: argparse.Namespace) -> int:
         write_atomically(options.file, data)
     except OSError as error:
         raise GalleryError(f"{options.file}: {error.strerror}") from None
-    _say(f"{options.file}: {len(data)} bytes, {'in plain text' if passphrase is None else 'encrypted'}")
+    kind = "in plain text" if passphrase is None else "encrypted"
+    _tell(options, f"{options.file}: {len(data)} bytes, {kind}", bytes=len(data), encrypted=bool(passphrase))
     return 0
 
 
@@ -234,7 +249,7 @@ def _gallery_import(options: argparse.Namespace) -> int:
     data, passphrase = _read(options.file), _passphrase(options, twice=False)
     with ExitStack() as stack:
         added = open_desk(_config(options), stack, models=True).import_(data, passphrase)
-    _say(f"{options.file}: {added} templates added")
+    _tell(options, f"{options.file}: {added} templates added", added=added)
     return 0
 
 
@@ -304,33 +319,20 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
+    from edge.tools.doctor import face_alone
+
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
+    alone = face_alone(config)
     if options.json:
-        _say_json(config)
+        camera = msgspec.structs.replace(config.camera, source=shown_source(config.camera.source))
+        _say_json(msgspec.structs.replace(config, camera=camera))
     else:
         _say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             _say("note: simulation: true, no real line is driven")
-        _say("note: no presentation-attack detection: a photograph can open this door")
-        _say(f"note: {_face_alone(config)}")
+        _say(f"note: {NO_PAD}", f"note: {alone}")
     return 0
-
-
-def _face_alone(config: Config) -> str:
-    """For how many templates face alone may open, by the embedder's measured FMR."""
-    from edge.identity.match import most_templates
-    from edge.vision.manifest import ModelShelf
-    from edge.vision.pipeline import chosen
-
-    _, embedder = chosen(ModelShelf.open(config.models.dir), config.models)
-    fmr, limit = embedder.fmr_at_ceiling, config.decision.max_fpir
-    if fmr is None:
-        return f"the FMR of {embedder.id} was not measured: face alone opens only with fpir_accepted_by"
-    most = most_templates(fmr, limit)
-    accepted = config.decision.fpir_accepted_by
-    beyond = f"beyond accepted by {accepted}" if accepted else "beyond that card + face, or fpir_accepted_by"
-    return f"face alone opens up to {most} templates (FMR {fmr:.1e}, max_fpir {limit:.1e}); {beyond}"
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ Everything has a default that is safe; only `site`, `door_id` and the relay's li
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,8 @@ from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+NO_PAD = "no presentation-attack detection: a photograph can open this door"
+_SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
 
 
@@ -80,7 +83,7 @@ class DecisionConfig(_Section, frozen=True):
     attempt_s: Annotated[float, Meta(gt=0, le=30)] = 3
     no_face_s: Annotated[float, Meta(gt=0, le=10)] = 1
     repeat_s: Annotated[float, Meta(ge=0, le=600)] = 10
-    cooldown_s: Annotated[float, Meta(ge=0, le=600)] = 5
+    cooldown_s: Annotated[float, Meta(ge=1, le=600)] = 5
     throttle_attempts: Annotated[int, Meta(ge=1, le=1000)] = 10
     throttle_window_s: Annotated[float, Meta(gt=0, le=86400)] = 300
     max_fpir: Annotated[float, Meta(gt=0, le=1)] = 1e-3
@@ -191,6 +194,8 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         )
     if quality.min_pitch >= quality.max_pitch:
         found.append(("quality.min_pitch", f"< max_pitch ({quality.max_pitch})", quality.min_pitch))
+    if len(config.socket.encode()) > _SOCKET_BYTES:
+        found.append(("socket", f"a path of at most {_SOCKET_BYTES} bytes", config.socket))
     if is_simulated(config.camera.source) and not config.simulation:
         found.append(("camera.source", "a real camera unless simulation: true", config.camera.source))
     tls = config.mqtt.tls if config.mqtt else None
@@ -199,6 +204,11 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
     if config.mqtt and config.mqtt.password_file and not config.mqtt.username:
         found.append(("mqtt.username", "a name beside password_file", ""))
     return found
+
+
+def shown_source(source: str) -> str:
+    """A camera source as it may be printed: without user, password and query."""
+    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", source))
 
 
 def is_simulated(source: str) -> bool:

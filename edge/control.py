@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -23,9 +24,11 @@ from edge.identity.enrol import EnrolmentReport
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 256 * 2**20
+MAX_MESSAGE_BYTES = 64 * 2**20
+_GROUP = "doord"
 _LENGTH = struct.Struct(">I")
-_TALK_S = 60.0  # a client that says nothing for longer is hung up on
+_TALK_S = 5.0  # a client that says nothing for longer is hung up on
+_ANSWER_S = 600.0  # an enrolment of many photographs on a slow board
 _ACCEPT_S = 0.5
 
 
@@ -114,8 +117,12 @@ def _send(talk: socket.socket, message: Request | Answer) -> None:
     talk.sendall(_LENGTH.pack(len(content)) + content)
 
 
-def _receive(talk: socket.socket) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(talk, _LENGTH.size))
+def _receive(talk: socket.socket) -> bytes | None:
+    """A message; None when the other side only knocked. Raises PayloadError, OSError."""
+    first = talk.recv(1)
+    if not first:
+        return None
+    (length,) = _LENGTH.unpack(first + _exactly(talk, _LENGTH.size - 1))
     if length > MAX_MESSAGE_BYTES:
         raise PayloadError(f"control socket: expected at most {MAX_MESSAGE_BYTES} bytes, got {length}")
     return _exactly(talk, length)
@@ -132,27 +139,44 @@ def _exactly(talk: socket.socket, count: int) -> bytes:
 
 
 class ControlServer:
-    """Answers one client at a time on the daemon's thread "control"."""
+    """Answers one client at a time on the daemon's thread "control".
 
-    def __init__(self, path: Path, desk: Desk | None, status: Callable[[], bytes]) -> None:
-        """`desk` is None when the gallery can't be used. Raises ConfigError: no such folder."""
+    The socket is made by the first `step`, so that a place it can't be made in is tried again by
+    whoever repeats `step`, and never keeps the door from starting.
+    """
+
+    def __init__(self, path: Path, desk: Callable[[], Desk | None], status: Callable[[], bytes]) -> None:
+        """`desk` gives None while the gallery can't be used."""
         self._desk = desk
         self._status = status
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket: socket.socket | None = None
+        self._inode = 0
+
+    def _listen(self) -> socket.socket:
+        """Raises DoordError: another daemon listens there, or no socket can be made."""
+        if RemoteDesk.find(self._path) is not None:
+            raise DoordError(f"{self._path}: another doord listens here")
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # the state lock says that no other daemon has it
-            self._socket.bind(str(path))
-            path.chmod(0o660)
-            self._socket.listen(4)
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)  # left behind by one that was killed
+            listening.bind(str(self._path))
+            self._path.chmod(0o660)
+            with contextlib.suppress(LookupError):  # there is no such group
+                shutil.chown(self._path, group=_GROUP)
+            listening.listen(64)  # a full queue refuses at once, and one client is answered at a time
+            self._inode = self._path.stat().st_ino
         except OSError as error:
-            self._socket.close()
-            raise errors.ConfigError(f"socket: {path}: {error.strerror or error}") from None
-        self._socket.settimeout(_ACCEPT_S)
+            listening.close()
+            raise DoordError(f"{self._path}: no control socket: {error.strerror or error}") from None
+        listening.settimeout(_ACCEPT_S)
+        return listening
 
     def step(self) -> None:
-        """Wait a moment for a client and answer it."""
+        """Wait a moment for a client and answer it. Raises DoordError: can't listen."""
+        if self._socket is None:
+            self._socket = self._listen()
         try:
             talk, _ = self._socket.accept()
         except TimeoutError:
@@ -160,15 +184,21 @@ class ControlServer:
         with talk:
             talk.settimeout(_TALK_S)
             try:
-                _send(talk, self._answer(_receive(talk)))
+                request = _receive(talk)
+                if request is not None:
+                    _send(talk, self._answer(request))
             except (OSError, PayloadError) as error:
                 log.warning("control socket: a client was hung up on: %s", error)
 
     def close(self) -> None:
         """Stop listening; may be called twice."""
+        if self._socket is None:
+            return
         self._socket.close()
+        self._socket = None
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
     def _answer(self, content: bytes) -> Answer:
         try:
@@ -181,9 +211,10 @@ class ControlServer:
     def _carry_out(self, request: Request) -> Answer:
         if isinstance(request, GetStatus):
             return Blob(self._status())
-        if self._desk is None:
+        desk = self._desk()
+        if desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
-        return _ask(self._desk, request)
+        return _ask(desk, request)
 
 
 def _ask(desk: Desk, request: Request) -> Answer:
@@ -252,10 +283,10 @@ class RemoteDesk:
     def _call(self, request: Request, expected: type[_A]) -> _A:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as talk:
-                talk.settimeout(_TALK_S)
+                talk.settimeout(_ANSWER_S)
                 talk.connect(str(self._path))
                 _send(talk, request)
-                answer = _ANSWERS.decode(_receive(talk))
+                answer = _ANSWERS.decode(_receive(talk) or b"")
         except (OSError, msgspec.DecodeError) as error:
             raise PayloadError(f"{self._path}: the daemon did not answer: {error}") from None
         if isinstance(answer, expected):

@@ -20,7 +20,7 @@ import msgspec
 
 from edge import __version__
 from edge.attendant import Attendant
-from edge.config import Config
+from edge.config import NO_PAD, Config
 from edge.control import ControlServer
 from edge.desk import LocalDesk
 from edge.door.controller import DoorController, DoorStatus
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 EX_SOFTWARE, EX_CONFIG = 70, 78
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
+_VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
 _BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
 _GALLERY_RETRY_S = 5.0
 
@@ -105,15 +106,19 @@ class Daemon:
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._control: ControlServer | None = None
+        self._loop: VisionLoop | None = None
+        self._reload = threading.Event()
+        self._stopped = False
+        self._state_turn = threading.Lock()  # the door's and the vision thread both publish the state
         self._told: Health | None = None
         self._next_gallery_try = 0.0
 
     def start(self) -> None:
-        """Lock the door, then start everything. Raises LineError, ConfigError."""
+        """Lock the door, then start everything. Raises LineError."""
         self.door.start()
         self.link.start()
-        loop = self._vision()
-        self._control = ControlServer(Path(self._config.socket), self._desk(loop), self._status_json)
+        loop = self._loop = self._vision()
+        self._control = ControlServer(Path(self._config.socket), self._desk, self._status_json)
         self._workers.append(Worker("control", self._control.step))
         if loop is not None:
             self.grabber.start()
@@ -129,11 +134,17 @@ class Daemon:
         health = CameraHealth(self._config.camera, live=not self._config.simulation)
         return VisionLoop(self.grabber, health, pipeline, self.faces.searchable)
 
-    def _desk(self, loop: VisionLoop | None) -> LocalDesk | None:
+    def _desk(self) -> LocalDesk | None:
         if self.faces.store is None:
             return None
-        take_pictures = loop.take_pictures if loop else None
-        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self.faces.load_gallery)
+        take_pictures = self._loop.take_pictures if self._loop else None
+        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self._gallery_changed)
+
+    def _gallery_changed(self) -> None:
+        try:
+            self.faces.gallery_changed()
+        finally:
+            self._publish_state()
 
     def watch(self) -> None:
         """One look after everything. Raises LineError when the door's thread is dead."""
@@ -142,10 +153,14 @@ class Daemon:
             raise LineError(f"the door's thread has not turned for {now - self.door.beat:.1f} s")
         for worker in self._workers:
             worker.tend(now)
-        if self.faces.damaged and now >= self._next_gallery_try:
+        self.link.tend()
+        retry = self.faces.damaged and now >= self._next_gallery_try
+        if retry or self._reload.is_set():
+            self._reload.clear()
             self._next_gallery_try = now + _GALLERY_RETRY_S
             self.faces.load_gallery()
-        self._tell_health()
+            self._publish_state()
+        self._tell_health(now)
 
     def wait(self) -> None:
         """Until `stop` is asked for, watching. Raises LineError when the door's thread is dead."""
@@ -157,24 +172,32 @@ class Daemon:
         """End `wait`; callable from a signal handler."""
         self._stopping.set()
 
+    def ask_to_reload(self) -> None:
+        """Read the gallery again, soon; callable from a signal handler."""
+        self._reload.set()
+
     def stop(self) -> None:
-        """Lock first, then end the rest; bounded."""
+        """Lock first, then end the rest; bounded; may be called twice."""
+        if self._stopped:
+            return
+        self._stopped = True
         notify("STOPPING=1")
         self.door.stop()
-        self.attendant.tell("Stopped", "the service ends, the door is locked")
         self.grabber.stop()
         for worker in self._workers:
             worker.stop()
+        self.attendant.tell("Stopped", "the service ends, the door is locked")
         if self._control is not None:
             self._control.close()
         self.link.close()
         self.faces.close()
 
-    def _why_not(self) -> list[str]:
+    def _why_not(self, now: float) -> list[str]:
         problems = self.faces.why_not()
         camera = self._camera_problem()
         problems += [f"camera: {camera}"] if camera else []
-        problems += [f"the {w.name} thread is being started again" for w in self._workers if not w.alive]
+        if self._loop is not None and now - self._loop.beat > _VISION_BEAT_S:
+            problems.append("the vision thread does not turn")
         if self._door_status.fault is not None:
             problems.append(self._door_status.fault)
         return problems
@@ -187,15 +210,16 @@ class Daemon:
             return self.grabber.problem or fault
         return None if self.attendant.camera_seen else "no frame yet"
 
-    def health(self) -> Health:
-        """What `status` says about the parts."""
-        problems = self._why_not()
+    def health(self, now: float) -> Health:
+        """What `status` says about the parts at `now` (s, monotonic)."""
+        problems = self._why_not(now)
         backend = self.faces.pipeline.backend if self.faces.pipeline else ""
-        return Health(not problems, tuple(problems), self.faces.version, backend)
+        return Health(not problems, tuple(problems), self.faces.in_force[0], backend)
 
-    def _tell_health(self) -> None:
-        health = self.health()
-        self.link.set_health(health)
+    def _tell_health(self, now: float) -> None:
+        health = self.health(now)
+        if health != self._told:
+            self.link.set_health(health)
         if self._told is None or health.why_not != self._told.why_not:
             words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
             log.info("%s", words)
@@ -203,7 +227,7 @@ class Daemon:
         self._told = health
 
     def _status_json(self) -> bytes:
-        status = msgspec.to_builtins(self.health())
+        status = msgspec.to_builtins(self.health(time.monotonic()))
         status |= {
             "version": __version__,
             "simulation": self._config.simulation,
@@ -215,10 +239,10 @@ class Daemon:
         return msgspec.json.encode(status)
 
     def _setting(self) -> wire.Setting:
-        decision, pipeline = self._config.decision, self.faces.pipeline
+        pipeline = self.faces.pipeline
         model = pipeline.embedder.model if pipeline else ""
         return wire.Setting(
-            decision.threshold, decision.margin, model, self.faces.version, self._config.simulation
+            self._config.decision.threshold, model, self.faces.in_force[0], self._config.simulation
         )
 
     def _post(self, event: wire.Event) -> None:
@@ -229,21 +253,25 @@ class Daemon:
 
     def _on_state(self, status: DoorStatus) -> None:
         log.info("door %s, lock %s", status.mode.value, status.lock)
-        self._door_status = status
+        before, self._door_status = self._door_status, status
         self._publish_state()
+        if status.fault is not None and before.fault is None:
+            self.attendant.tell("DoorFault", status.fault)
 
     def _publish_state(self) -> None:
-        status = self._door_status
-        self.link.set_state(
-            wire.State(
-                mode=status.mode,
-                lock=status.lock,
-                fault=status.fault,
-                gallery=self.faces.version,
-                changed_at=wire.rfc3339(time.time()),
-                last_refusal=self._last_refusal,
+        with self._state_turn:  # else one built earlier could be sent later
+            status, (version, digest) = self._door_status, self.faces.in_force
+            self.link.set_state(
+                wire.State(
+                    mode=status.mode,
+                    lock=status.lock,
+                    fault=status.fault,
+                    gallery=version,
+                    gallery_digest=digest,
+                    changed_at=wire.rfc3339(time.time()),
+                    last_refusal=self._last_refusal,
+                )
             )
-        )
 
 
 def build(
@@ -254,7 +282,7 @@ def build(
     Tests hand in siblings of the lines and the camera.
 
     Raises:
-        ConfigError, LineError: nothing runs, exit 78.
+        ConfigError, LineError: nothing runs, the line is locked; exit 78.
     """
     claimed = lines or claim_relay(config.door.relay, config.simulation)
     try:
@@ -276,7 +304,7 @@ def run(config: Config) -> int:
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site)
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
-    log.warning("no presentation-attack detection: a photograph can open this door")
+    log.warning(NO_PAD)
     try:
         daemon = build(config)
     except LineError as error:
@@ -304,6 +332,7 @@ def _listen(daemon: Daemon) -> None:
         name = death.thread.name if death.thread else "?"
         if name == "door":
             daemon.door.secure()
+            threading.Timer(1.0, os._exit, [EX_SOFTWARE]).start()  # should the log block
         log.critical(
             "thread %s died: %s: %s", name, death.exc_type.__name__, death.exc_value, exc_info=death.exc_value
         )
@@ -312,5 +341,5 @@ def _listen(daemon: Daemon) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, lambda _signal, _frame: daemon.faces.load_gallery())
+    signal.signal(signal.SIGHUP, lambda _signal, _frame: daemon.ask_to_reload())
     threading.excepthook = on_death

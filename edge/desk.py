@@ -6,8 +6,9 @@ daemon, which has a `LocalDesk` of its own. So a command does the same either wa
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from edge.identity.gallery import check_subject
 from edge.identity.store import SqliteGallery
 from edge.identity.transfer import export_gallery, import_gallery, merge
 from edge.vision.pictures import decode_picture
+
+log = logging.getLogger(__name__)
 
 CAMERA_PICTURES = 5
 _APART_S = 0.4  # between two pictures of a sitting: a face moves meanwhile
@@ -82,7 +85,7 @@ class LocalDesk:
         self, subject: str, photos: Sequence[tuple[str, bytes]], force_lookalike: bool
     ) -> EnrolmentReport:
         """See Desk."""
-        return self._enrol(subject, [(n, decode_picture(d, n)) for n, d in photos], force_lookalike)
+        return self._enrol(subject, ((n, decode_picture(d, n)) for n, d in photos), force_lookalike)
 
     def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
         """See Desk."""
@@ -98,11 +101,12 @@ class LocalDesk:
         return self._enrol(subject, [(f"picture {i + 1}", p) for i, p in enumerate(taken)], force_lookalike)
 
     def _enrol(
-        self, subject: str, pictures: Sequence[tuple[str, NDArray[np.uint8]]], force_lookalike: bool
+        self, subject: str, pictures: Iterable[tuple[str, NDArray[np.uint8]]], force_lookalike: bool
     ) -> EnrolmentReport:
         if self._enroller is None:
             raise EnrolmentError("no model runs here, so nobody can be enrolled: see doord doctor")
         report = self._enroller.enrol(subject, pictures, now_utc(), force_lookalike)
+        log.info("gallery: %d templates of %s enrolled", report.added, subject)
         self._changed()
         return report
 
@@ -116,11 +120,13 @@ class LocalDesk:
     def remove(self, subject: str) -> int:
         """See Desk."""
         gone = self._store.remove(subject)
+        log.info("gallery: %d templates of %s removed", gone, subject)
         self._changed()
         return gone
 
     def export(self, passphrase: str | None) -> bytes:
         """See Desk."""
+        log.info("gallery: exported %s", "in plain text" if passphrase is None else "encrypted")
         return export_gallery(self._store.all(), passphrase)
 
     def import_(self, data: bytes, passphrase: str | None) -> int:
@@ -130,6 +136,7 @@ class LocalDesk:
         model, dimension = self._enroller.model, self._enroller.dimension
         new = merge(self._store.all(), import_gallery(data, passphrase), model, dimension)
         self._store.add(new)
+        log.info("gallery: %d templates imported", len(new))
         self._changed()
         return len(new)
 

@@ -275,6 +275,9 @@ class StateLock:
         except BlockingIOError:
             os.close(self._handle)
             raise GalleryBusy(f"{folder}: is in use by process {self._holder()}") from None
+        except OSError as error:  # a file system without locks
+            os.close(self._handle)
+            raise GalleryError(f"{folder}: can't be locked: {error.strerror}") from None
         with contextlib.suppress(OSError):
             self._pid_file.write_text(f"{os.getpid()}\n")
 

@@ -8,7 +8,7 @@ from mjpeg import MjpegServer, steady
 
 from edge.config import CameraConfig
 from edge.errors import CameraError, ClipEnded
-from edge.vision.camera import FolderCamera, V4l2Camera, VideoFile, believed_stamp, open_camera
+from edge.vision.camera import DriverStamps, FolderCamera, V4l2Camera, VideoFile, open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.pictures import save_picture
 
@@ -162,7 +162,20 @@ def test_a_device_without_permission_is_said(monkeypatch):
      (1.7e9, 100.0), (float("nan"), 100.0), (-1.0, 100.0)],
 )  # fmt: skip
 def test_a_drivers_stamp_is_believed_only_when_it_can_be_of_the_monotonic_clock(stamp, believed):
-    assert believed_stamp(stamp, 100.0) == believed
+    assert DriverStamps().taken_at(stamp, 100.0) == believed
+
+
+def test_once_believed_a_stamp_is_believed_however_old_it_is():
+    stamps = DriverStamps()
+    assert stamps.taken_at(99.9, 100.0) == 99.9
+    assert stamps.taken_at(100.1, 130.0) == 100.1  # the process slept; the frame did not stay fresh
+    assert stamps.taken_at(131.0, 130.5) == 130.5
+
+
+def test_once_refused_the_stamps_of_a_source_are_refused():
+    stamps = DriverStamps()
+    assert stamps.taken_at(1.7e9, 100.0) == 100.0
+    assert stamps.taken_at(100.5, 101.0) == 101.0
 
 
 # video files and folders

@@ -9,12 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from broker import wait_until
 
 from edge.config import Config, DoorConfig, RelayConfig
 from edge.control import MAX_MESSAGE_BYTES, ControlServer, RemoteDesk
 from edge.desk import LocalDesk
 from edge.disk import FileKey
-from edge.errors import EnrolmentError, GalleryError, ImageError, LooksLikeAnother, NoFace, PayloadError
+from edge.errors import (
+    DoordError,
+    EnrolmentError,
+    GalleryError,
+    ImageError,
+    LooksLikeAnother,
+    NoFace,
+    PayloadError,
+)
 from edge.faces import make_enroller
 from edge.identity.store import open_gallery
 
@@ -38,7 +47,7 @@ def local(tmp_path, pipeline):
 
 @contextmanager
 def served(desk, path: Path):
-    server = ControlServer(path, desk, lambda: b'{"armed":true}')
+    server = ControlServer(path, lambda: desk, lambda: b'{"armed":true}')
     done = threading.Event()
 
     def turn():
@@ -47,6 +56,7 @@ def served(desk, path: Path):
 
     thread = threading.Thread(target=turn, daemon=True)
     thread.start()
+    wait_until(lambda: RemoteDesk.find(path), "the server listens")
     try:
         yield RemoteDesk.find(path)
     finally:
@@ -197,3 +207,27 @@ def test_a_foreign_answer_is_no_answer(tmp_path):
         with pytest.raises(PayloadError, match="did not answer"):
             remote.subjects()
         thread.join(5)
+
+
+def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
+    path = tmp_path / "s"
+    with served(local, path) as remote:
+        second = ControlServer(path, lambda: None, lambda: b"{}")
+        with pytest.raises(DoordError, match="another doord listens here"):
+            second.step()
+        second.close()
+        assert remote.subjects() == []
+
+
+def test_a_place_without_room_for_a_socket_is_a_fault_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DoordError, match="Not a directory"):
+        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}").step()
+
+
+def test_who_only_knocks_is_not_logged(local, tmp_path, caplog):
+    with served(local, tmp_path / "s") as remote:
+        for _ in range(3):
+            RemoteDesk.find(tmp_path / "s")
+        remote.subjects()
+    assert "hung up on" not in caplog.text

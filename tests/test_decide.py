@@ -182,6 +182,38 @@ def test_another_subject_is_let_in_during_a_cool_down():
     assert [a.decision.subject for a in run(seen)[0]] == ["ada", "bob"]
 
 
+def test_a_stranger_beside_a_person_in_cool_down_is_an_attempt_and_counts():
+    seen = [face(t) for t in frames(3)]
+    for t in frames(60, 0.3):
+        seen.append(face(t) if round(t * 10) % 10 == 0 else face(t, None, who=5))
+    attempts, state, _ = run(seen)
+    assert [type(a.decision) for a in attempts] == [Grant, Deny]
+    assert len(state.throttle.refused_at) >= 1
+
+
+def test_a_person_whom_the_door_did_not_let_in_may_try_again_at_once():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    attempts, state, _ = run([face(t) for t in frames(3)])
+    assert len(attempts) == 1
+    state = decider.not_opened(state, "ada")
+    assert [a.decision.subject for a in run([face(t) for t in frames(3, 0.4)], state=state)[0]] == ["ada"]
+
+
+def test_a_refusal_that_is_nobodys_fault_does_not_raise_the_throttle():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = Deciding()
+    for i in range(20):
+        state = decider.observe(state, face(i * 2.0), i * 2.0 + 0.02).state
+        state = decider.interrupt(state, Reason.CAMERA_FAULT, i * 2.0 + 0.1).state
+    assert not state.throttle.raised(40.0, CONFIG)
+
+
+def test_an_attempt_says_which_margin_was_asked_of_it():
+    assert run([face(t) for t in frames(3)])[0][0].margin == 0.1
+    raised = Deciding(throttle=Throttle(tuple(float(i) for i in range(10))))
+    assert run([face(t) for t in frames(4, 20.0)], state=raised)[0][0].margin == 0.2
+
+
 def test_a_person_who_turns_away_while_walking_through_is_not_a_stranger():
     seen = [face(t) for t in frames(3)] + [face(t, distance=0.85) for t in frames(10, 0.3)]
     seen += [nobody(t) for t in frames(20, 1.3)]

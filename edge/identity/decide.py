@@ -23,6 +23,10 @@ from edge.values import DISTANCE_CEILING, Attempt, Deny, Grant, Observation, Rea
 _STILL_THERE = 1.0
 """L2 distance below which a poor frame of a subject just granted starts no new attempt: somebody
 walking through the door turns away, which is not a stranger. It never grants anything."""
+_NOBODYS_FAULT = frozenset(
+    {Reason.CAMERA_FAULT, Reason.STALE_FRAME, Reason.WRONG_MODEL, Reason.UNAUTHORIZED, Reason.OTHER}
+)
+"""Refusals that say nothing about the person, and so do not raise the throttle."""
 _REMEMBERED = 16  # unknown people whose repeats are folded into one event
 
 
@@ -91,8 +95,8 @@ class Decider:
                 state = replace(state, running=_refused_frame(running, seen, now))
             return self.tick(state, now)
         verdict = self._verdict(state, seen, now)
-        if self._is_cooling(state, seen, verdict):
-            return Step(_seen_again(state, verdict, now))
+        if self._is_cooling(state, seen, verdict):  # neither begins, feeds nor ends an attempt
+            return self.tick(_seen_again(state, verdict, now), now)
         running = _voted(running or _Running(now, now, seen), _Vote(seen.taken_at, verdict), seen, now)
         state = replace(state, running=running)
         if self._confirmed(state, running, now):
@@ -114,9 +118,9 @@ class Decider:
             return Step(state)
         return self._refused(state, state.running, reason, now)
 
-    def throttled(self, state: Deciding, now: float) -> bool:
-        """Whether the stricter rule holds."""
-        return state.throttle.raised(now, self._config)
+    def not_opened(self, state: Deciding, subject: str) -> Deciding:
+        """The door did not follow a grant: the subject may try again at once."""
+        return replace(state, cooling={s: t for s, t in state.cooling.items() if s != subject})
 
     def _verdict(self, state: Deciding, seen: Observation, now: float) -> Grant | Deny:
         if not 0 <= now - seen.taken_at <= self._max_age_s:
@@ -141,12 +145,16 @@ class Decider:
         return newest_agrees and len(set(subjects)) == 1 and len(subjects) >= need.confirm
 
     def _granted(self, state: Deciding, running: _Running, verdict: Grant | Deny, now: float) -> Step:
-        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last)
-        return Step(_seen_again(state, verdict, now), attempt)
+        margin = rule(state.throttle, now, self._config).margin
+        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last, margin)
+        return Step(replace(_seen_again(state, verdict, now), running=None), attempt)
 
     def _refused(self, state: Deciding, running: _Running, reason: Reason, now: float) -> Step:
         was_raised = state.throttle.raised(now, self._config)
-        throttle = state.throttle.refused(now, self._config)
+        margin = rule(state.throttle, now, self._config).margin
+        throttle = state.throttle
+        if reason not in _NOBODYS_FAULT:
+            throttle = throttle.refused(now, self._config)
         alarm = throttle.raised(now, self._config) and not was_raised
         state = replace(state, running=None, throttle=throttle)
         known, others = _known(state.unknown, running.last)
@@ -154,7 +162,7 @@ class Decider:
             again = replace(known, repeats=known.repeats + 1)
             return Step(replace(state, unknown=(*others, again)), alarm=alarm)
         repeats = known.repeats if known else 0
-        attempt = Attempt(Deny(reason), running.began_at, now, running.frames, running.last, repeats)
+        attempt = Attempt(Deny(reason), running.began_at, now, running.frames, running.last, margin, repeats)
         vector = running.last.probe.vector if running.last.probe else None
         fresh = () if vector is None else (_Unknown(vector, now),)
         return Step(replace(state, unknown=(*others, *fresh)[-_REMEMBERED:]), attempt, alarm)
@@ -179,10 +187,10 @@ def _voted(running: _Running, vote: _Vote, seen: Observation, now: float) -> _Ru
 
 
 def _seen_again(state: Deciding, verdict: Grant | Deny, now: float) -> Deciding:
-    """No attempt is running; a granted subject is in view at `now`."""
+    """A granted subject is in view at `now`, which prolongs its cool-down."""
     if not isinstance(verdict, Grant):
-        return replace(state, running=None)
-    return replace(state, running=None, cooling={**state.cooling, verdict.subject: now})
+        return state
+    return replace(state, cooling={**state.cooling, verdict.subject: now})
 
 
 def _reason(running: _Running) -> Reason:

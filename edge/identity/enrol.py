@@ -7,7 +7,7 @@ photographs that are not of one person.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ class Enroller:
     max_fpir: float = 1e-3
 
     def enrol(
-        self, subject: str, pictures: Sequence[Picture], now_utc: str, force_lookalike: bool = False
+        self, subject: str, pictures: Iterable[Picture], now_utc: str, force_lookalike: bool = False
     ) -> EnrolmentReport:
         """Enrol photographs of one person.
 
@@ -92,10 +92,10 @@ class Enroller:
             ModelError: the models failed.
         """
         check_subject(subject)
-        if not pictures:
+        looked = [(name, self._vector(name, pixels)) for name, pixels in pictures]  # one picture in memory
+        if not looked:
             raise EnrolmentError(f"subject {subject}: expected at least one picture, got none")
-        names = [name for name, _ in pictures]
-        vectors = [self._vector(name, pixels) for name, pixels in pictures]
+        names, vectors = [name for name, _ in looked], [vector for _, vector in looked]
         gallery = self.store.load(self.model, self.dimension)
         own = _own(gallery, subject)
         _refuse_known_photos(subject, names, vectors, own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,6 +96,8 @@ def expected_fpir(fmr: float, templates: int) -> float:
 
 def most_templates(fmr: float, max_fpir: float) -> int:
     """How many templates a search may have before its expected FPIR is above `max_fpir`."""
-    if not (0 < fmr < 1 and 0 < max_fpir < 1):
+    if not (0 < fmr < 1 and 0 < max_fpir <= 1):
         return 0
+    if max_fpir == 1:
+        return sys.maxsize
     return int(np.log1p(-max_fpir) / np.log1p(-fmr))

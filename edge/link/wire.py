@@ -58,7 +58,8 @@ class State(_Message, frozen=True):
     mode: DoorMode
     lock: Literal["locked", "unlocked", "unknown"]
     fault: str | None  # the line's, in words
-    gallery: int | None
+    gallery: int | None  # version
+    gallery_digest: Digest | None
     changed_at: Utc
     last_refusal: Reason | None
 
@@ -190,7 +191,6 @@ class Setting:
     """What was in force when something happened."""
 
     threshold: float
-    margin: float
     model: str
     gallery: int | None
     simulation: bool
@@ -203,7 +203,7 @@ def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted |
     common: dict[str, Any] = {
         **_common(stamp, setting),
         "threshold": setting.threshold,
-        "margin": setting.margin,
+        "margin": attempt.margin,
         "quality": _measured(quality) if quality else None,
         "pad": _finite(last.probe.pad_score if last.probe else None, 3),
         "stages_ms": {stage: _finite(ms, 3) or 0.0 for stage, ms in last.stages_ms.items()},
@@ -245,7 +245,9 @@ def _finite(number: float | None, digits: int) -> float | None:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    """At most `_MAX_TEXT` bytes of UTF-8: the size limit of a message counts bytes."""
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= _MAX_TEXT else data[: _MAX_TEXT - 3].decode("utf-8", "ignore") + "…"
 
 
 # The chain

@@ -78,11 +78,20 @@ def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:
         GalleryError, ModelError: they can't be used.
     """
     pipeline = Pipeline.load(config.models, config.quality)
-    if not config.gallery_path.exists():
+    embedder = pipeline.embedder
+    return pipeline, read_gallery(config, embedder.model, embedder.dimension), embedder.fmr
+
+
+def read_gallery(config: Config, model: str, dimension: int) -> Gallery:
+    """The gallery on disk, read beside a running daemon. Raises GalleryError."""
+    try:
+        there = config.gallery_path.exists()
+    except OSError as error:
+        raise GalleryError(f"{config.gallery_path}: {error.strerror}: try as root") from None
+    if not there:
         raise GalleryError(f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
     store = SqliteGallery(config.gallery_path, FileKey(config.key_path))
     try:
-        gallery = store.load(pipeline.embedder.model, pipeline.embedder.dimension)
+        return store.load(model, dimension)
     finally:
         store.close()
-    return pipeline, gallery, pipeline.embedder.fmr

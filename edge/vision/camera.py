@@ -20,7 +20,7 @@ from edge.values import Frame, read_only
 from edge.vision.mjpeg import MjpegCamera
 from edge.vision.pictures import MAX_PIXELS, PICTURE_SUFFIXES, load_picture
 
-_OLDEST_STAMP_S = 10.0  # a driver's stamp further back than this is of another clock
+_OLDEST_STAMP_S = 10.0  # a first stamp further back than this is of another clock
 _MAX_FPS = 240.0  # a file that claims more is not believed
 _TRUNCATED = 0.9  # a video that ends before this part of its announced frames was cut off
 
@@ -57,6 +57,7 @@ class V4l2Camera:
             raise CameraError(f"{self._device}: expected read and write permission (group video), got none")
         # OpenCV knows no other way; it reads this once, in whole seconds, default 10
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(config.stall_s)))
+        self._stamps = DriverStamps()
         self._capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise CameraError(f"{self._device}: expected a camera, got a busy or unsuitable device")
@@ -73,21 +74,30 @@ class V4l2Camera:
         there, bgr = self._capture.read()
         if not there or bgr is None:
             raise CameraError(f"{self._device}: expected a frame, got none: unplugged or stalled")
-        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return Frame(_rgb(bgr), believed_stamp(stamp_s, time.monotonic()))
+        now = time.monotonic()
+        return Frame(_rgb(bgr), self._stamps.taken_at(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, now))
 
     def close(self) -> None:
         """Release the device."""
         self._capture.release()
 
 
-def believed_stamp(stamp_s: float, now: float) -> float:
-    """A driver's stamp when it can be of the monotonic clock, else `now`. Both in s.
+class DriverStamps:
+    """Whether a driver's stamps are of the monotonic clock: settled by the first frame, once.
 
     Drivers may stamp with the realtime clock or not at all (Documentation/userspace-api/media/v4l,
-    V4L2_BUF_FLAG_TIMESTAMP_*), and OpenCV does not tell which.
+    V4L2_BUF_FLAG_TIMESTAMP_*), and OpenCV does not tell which. Once believed, a stamp is believed
+    however old it is: frames that lay in the driver while the process slept must look stale.
     """
-    return stamp_s if now - _OLDEST_STAMP_S <= stamp_s <= now else now
+
+    def __init__(self) -> None:
+        self._believed: bool | None = None
+
+    def taken_at(self, stamp_s: float, now: float) -> float:
+        """When the frame was taken, s monotonic: the driver's stamp, or `now`."""
+        if self._believed is None:
+            self._believed = now - _OLDEST_STAMP_S <= stamp_s <= now
+        return min(stamp_s, now) if self._believed else now
 
 
 class VideoFile:

@@ -32,8 +32,8 @@ class Frames(Protocol):
 class Health(Protocol):
     """The camera's judge."""
 
-    def saw(self, frame: Frame, now: float) -> None:
-        """A new frame came at `now`."""
+    def saw(self, frame: Frame, now: float) -> bool:
+        """A new frame came at `now`; whether it may be evidence (a repeated one is not)."""
 
     def fault(self, now: float) -> str | None:
         """What is wrong with the camera, in words."""
@@ -64,15 +64,15 @@ class VisionLoop:
         self._gallery = gallery
         self._clock = clock
         self._sitting = _Sitting()
+        self.beat = clock()  # s, monotonic: when the loop last turned
 
     def step(self) -> Seen:
         """One frame, or a short wait for one. Raises ModelError."""
         frame = self._frames.newest(_POLL_S)
-        now = self._clock()
-        if frame is not None:
-            self._health.saw(frame, now)
+        now = self.beat = self._clock()
+        counts = frame is not None and self._health.saw(frame, now)
         fault = None if self._frames.ended else self._health.fault(now)
-        if frame is None or fault is not None:
+        if frame is None or not counts or fault is not None:
             return Seen(None, fault)
         look = self._look(frame.pixels, frame.taken_at)
         if self._sitting.offer(frame, look, now):
