@@ -100,10 +100,13 @@ class RelayLine:
     def close(self) -> None:
         """Lock and release; never raises, may be called twice."""
         try:
-            self.lock()
+            with self._held():  # all at once: an unlock between lock and closed would stay
+                if not self._closed:
+                    self._drive("LOCK")
+                    self._end_timer()
+                    self._closed = True
         except LineError as error:
-            if not self._closed:
-                log.critical("%s", error)
+            log.critical("%s", error)
         self._closed = True
         self._release()
 
