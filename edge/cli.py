@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DoordError as error:
         return _complain(error, 2)
     except BrokenPipeError:  # `doord gallery list | head`
+        sys.stdout = None  # else Python flushes it at exit, in vain
         return 2
     except KeyboardInterrupt:
         return 130
@@ -234,6 +235,8 @@ def _gallery_export(options: argparse.Namespace) -> int:
     passphrase = _passphrase(options, twice=True)
     with ExitStack() as stack:
         data = open_desk(_config(options), stack).export(passphrase)
+    if options.file.exists() and not (options.file.is_file() and not options.file.is_symlink()):
+        raise GalleryError(f"{options.file}: expected a file or nothing there, got something else")
     try:
         write_atomically(options.file, data)
     except OSError as error:

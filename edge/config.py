@@ -18,6 +18,7 @@ from edge.values import DISTANCE_CEILING
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
 NO_PAD = "no presentation-attack detection: a photograph can open this door"
+_SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
 
@@ -33,7 +34,7 @@ class CameraConfig(_Section, frozen=True):
     `simulation: true` only, `file:PATH` (a video) or `folder:PATH` (pictures in name order).
     """
 
-    source: str = "0"
+    source: str | Annotated[int, Meta(ge=0, le=999)] = "0"
     width: Annotated[int, Meta(ge=160, le=4096)] = 640
     height: Annotated[int, Meta(ge=120, le=4096)] = 480
     fps: Annotated[float, Meta(gt=0, le=120)] = 30
@@ -122,7 +123,7 @@ class TlsConfig(_Section, frozen=True):
 class MqttConfig(_Section, frozen=True):
     """The broker."""
 
-    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    host: Annotated[str, Meta(pattern=r"^[^\s/]{1,253}\Z")]
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
     tls: TlsConfig | None = None
     username: str = ""
@@ -138,8 +139,8 @@ class Config(_Section, frozen=True):
     door_id: Id
     door: DoorConfig
     simulation: bool = False  # mock lines and file cameras; stands in every status and event
-    state_dir: str = "/var/lib/doord"
-    socket: str = "/run/doord/control.sock"
+    state_dir: Annotated[str, Meta(pattern="^/")] = "/var/lib/doord"
+    socket: Annotated[str, Meta(pattern="^/")] = "/run/doord/control.sock"
     key_file: str = ""  # empty: gallery.key in state_dir
     camera: CameraConfig = CameraConfig()
     models: ModelsConfig = ModelsConfig()
@@ -196,6 +197,9 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("quality.min_pitch", f"< max_pitch ({quality.max_pitch})", quality.min_pitch))
     if len(config.socket.encode()) > _SOCKET_BYTES:
         found.append(("socket", f"a path of at most {_SOCKET_BYTES} bytes", config.socket))
+    if not re.fullmatch(_SOURCE, str(config.camera.source)):
+        expected = "an index, a /dev path, http://..., file:... or folder:..."
+        found.append(("camera.source", expected, shown_source(config.camera.source)))
     if is_simulated(config.camera.source) and not config.simulation:
         found.append(("camera.source", "a real camera unless simulation: true", config.camera.source))
     tls = config.mqtt.tls if config.mqtt else None
@@ -206,11 +210,11 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
     return found
 
 
-def shown_source(source: str) -> str:
+def shown_source(source: str | int) -> str:
     """A camera source as it may be printed: without user, password and query."""
-    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", source))
+    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", str(source)))
 
 
-def is_simulated(source: str) -> bool:
+def is_simulated(source: str | int) -> bool:
     """Whether a camera source is a file or a folder."""
-    return source.startswith(("file:", "folder:"))
+    return str(source).startswith(("file:", "folder:"))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import shutil
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -117,20 +119,27 @@ def _send(talk: socket.socket, message: Request | Answer) -> None:
     talk.sendall(_LENGTH.pack(len(content)) + content)
 
 
-def _receive(talk: socket.socket) -> bytes | None:
-    """A message; None when the other side only knocked. Raises PayloadError, OSError."""
+def _receive(talk: socket.socket, within_s: float) -> bytes | None:
+    """A message, all of it `within_s`; None when the other side only knocked.
+
+    Raises:
+        PayloadError, OSError: no message, too large, too slow.
+    """
+    until = time.monotonic() + within_s
+    talk.settimeout(within_s)
     first = talk.recv(1)
     if not first:
         return None
-    (length,) = _LENGTH.unpack(first + _exactly(talk, _LENGTH.size - 1))
+    (length,) = _LENGTH.unpack(first + _exactly(talk, _LENGTH.size - 1, until))
     if length > MAX_MESSAGE_BYTES:
         raise PayloadError(f"control socket: expected at most {MAX_MESSAGE_BYTES} bytes, got {length}")
-    return _exactly(talk, length)
+    return _exactly(talk, length, until)
 
 
-def _exactly(talk: socket.socket, count: int) -> bytes:
+def _exactly(talk: socket.socket, count: int, until: float) -> bytes:
     parts = bytearray()
     while len(parts) < count:
+        talk.settimeout(max(0.001, until - time.monotonic()))
         part = talk.recv(min(count - len(parts), 2**20))
         if not part:
             raise PayloadError(f"control socket: expected {count} bytes, got {len(parts)}")
@@ -182,11 +191,12 @@ class ControlServer:
         except TimeoutError:
             return
         with talk:
-            talk.settimeout(_TALK_S)
             try:
-                request = _receive(talk)
+                request = _receive(talk, _TALK_S)
                 if request is not None:
-                    _send(talk, self._answer(request))
+                    answer = self._answer(request, lambda: not _hung_up(talk))
+                    talk.settimeout(_TALK_S)
+                    _send(talk, answer)
             except (OSError, PayloadError) as error:
                 log.warning("control socket: a client was hung up on: %s", error)
 
@@ -200,28 +210,34 @@ class ControlServer:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
 
-    def _answer(self, content: bytes) -> Answer:
+    def _answer(self, content: bytes, wanted: Callable[[], bool]) -> Answer:
         try:
-            return self._carry_out(_REQUESTS.decode(content))
-        except (msgspec.DecodeError, RecursionError) as error:
+            return self._carry_out(_REQUESTS.decode(content), wanted)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Failed("PayloadError", f"control socket: {error}")
         except DoordError as error:
             return Failed(type(error).__name__, str(error))
 
-    def _carry_out(self, request: Request) -> Answer:
+    def _carry_out(self, request: Request, wanted: Callable[[], bool]) -> Answer:
         if isinstance(request, GetStatus):
             return Blob(self._status())
         desk = self._desk()
         if desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
-        return _ask(desk, request)
+        return _ask(desk, request, wanted)
 
 
-def _ask(desk: Desk, request: Request) -> Answer:
+def _hung_up(talk: socket.socket) -> bool:
+    """Whether the client, of whom nothing more is expected, has gone."""
+    readable, _, _ = select.select([talk], [], [], 0)
+    return bool(readable)
+
+
+def _ask(desk: Desk, request: Request, wanted: Callable[[], bool]) -> Answer:
     if isinstance(request, Enrol):
         return Report(desk.enrol(request.subject, request.photos, request.force_lookalike))
     if isinstance(request, EnrolCamera):
-        return Report(desk.enrol_camera(request.subject, request.force_lookalike))
+        return Report(desk.enrol_camera(request.subject, request.force_lookalike, wanted))
     if isinstance(request, Remove):
         return Count(desk.remove(request.subject))
     if isinstance(request, Export):
@@ -256,8 +272,13 @@ class RemoteDesk:
         """See Desk."""
         return self._call(Enrol(subject, list(photos), force_lookalike), Report).report
 
-    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
-        """See Desk."""
+    def enrol_camera(
+        self,
+        subject: str,
+        force_lookalike: bool,
+        wanted: Callable[[], bool] = lambda: True,  # noqa: ARG002  # the protocol's; hanging up tells
+    ) -> EnrolmentReport:
+        """See Desk. Hanging up ends the daemon's sitting."""
         return self._call(EnrolCamera(subject, force_lookalike), Report).report
 
     def subjects(self) -> list[SubjectRow]:
@@ -283,11 +304,11 @@ class RemoteDesk:
     def _call(self, request: Request, expected: type[_A]) -> _A:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as talk:
-                talk.settimeout(_ANSWER_S)
+                talk.settimeout(_TALK_S)
                 talk.connect(str(self._path))
                 _send(talk, request)
-                answer = _ANSWERS.decode(_receive(talk) or b"")
-        except (OSError, msgspec.DecodeError) as error:
+                answer = _ANSWERS.decode(_receive(talk, _ANSWER_S) or b"")
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise PayloadError(f"{self._path}: the daemon did not answer: {error}") from None
         if isinstance(answer, expected):
             return answer

@@ -20,7 +20,7 @@ import msgspec
 
 from edge import __version__
 from edge.attendant import Attendant
-from edge.config import NO_PAD, Config
+from edge.config import NO_PAD, Config, MqttConfig
 from edge.control import ControlServer
 from edge.desk import LocalDesk
 from edge.door.controller import DoorController, DoorStatus
@@ -47,6 +47,7 @@ _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
 _BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
+_STEADY_S = 60.0  # a thread that ran for so long begins its back-off anew
 _GALLERY_RETRY_S = 5.0
 
 
@@ -60,6 +61,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._next_start = 0.0
         self._pause_s = _BACK_OFF_S[0]
+        self._started_at = float("-inf")
 
     @property
     def alive(self) -> bool:
@@ -68,8 +70,13 @@ class Worker:
 
     def tend(self, now: float) -> None:
         """Start the thread when it does not run, later each time. `now`: s, monotonic."""
-        if self.alive or now < self._next_start:
+        if self.alive:
+            if now - self._started_at > _STEADY_S:
+                self._pause_s = _BACK_OFF_S[0]
             return
+        if now < self._next_start:
+            return
+        self._started_at = now
         self._next_start = now + self._pause_s
         self._pause_s = min(_BACK_OFF_S[1], 2 * self._pause_s)
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
@@ -282,21 +289,26 @@ def build(
     Tests hand in siblings of the lines and the camera.
 
     Raises:
-        ConfigError, LineError: nothing runs, the line is locked; exit 78.
+        LineError: the line can't be claimed; nothing runs, exit 78.
     """
     claimed = lines or claim_relay(config.door.relay, config.simulation)
-    try:
-        return Daemon(config, claimed, open_source or (lambda: open_camera(config.camera)), _link(config))
-    except ConfigError:
-        claimed.close()
-        raise
+    return Daemon(config, claimed, open_source or (lambda: open_camera(config.camera)), _link(config))
 
 
 def _link(config: Config) -> Link:
     if config.mqtt is None:
         return NullLink()
+    return _mqtt(config, config.mqtt)
+
+
+def _mqtt(config: Config, mqtt: MqttConfig) -> Link:
+    """The link; a door whose certificate files are unusable works without one, and says so."""
     outbox = MemoryOutbox(Path(config.state_dir) / "events.head")
-    return MqttLink(config.mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation)
+    try:
+        return MqttLink(mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation)
+    except ConfigError as error:
+        log.error("no broker: %s; mend it and restart, the door works on", error)
+        return NullLink()
 
 
 def run(config: Config) -> int:

@@ -29,7 +29,7 @@ CAMERA_PICTURES = 5
 _APART_S = 0.4  # between two pictures of a sitting: a face moves meanwhile
 _SITTING_S = 15.0
 
-TakePictures = Callable[[int, float, float], list[NDArray[np.uint8]]]
+TakePictures = Callable[[int, float, float, Callable[[], bool]], list[NDArray[np.uint8]]]
 
 
 class SubjectRow(msgspec.Struct, frozen=True):
@@ -49,8 +49,14 @@ class Desk(Protocol):
     ) -> EnrolmentReport:
         """Enrol picture files (name, content). Raises EnrolmentError, ImageError, GalleryError."""
 
-    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
-        """Enrol from the door's camera. Raises EnrolmentError, GalleryError."""
+    def enrol_camera(
+        self, subject: str, force_lookalike: bool, wanted: Callable[[], bool] = lambda: True
+    ) -> EnrolmentReport:
+        """Enrol from the door's camera, as long as it is `wanted`.
+
+        Raises:
+            EnrolmentError, GalleryError: nobody was enrolled.
+        """
 
     def subjects(self) -> list[SubjectRow]:
         """Who is enrolled. Raises GalleryError."""
@@ -87,12 +93,16 @@ class LocalDesk:
         """See Desk."""
         return self._enrol(subject, ((n, decode_picture(d, n)) for n, d in photos), force_lookalike)
 
-    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
+    def enrol_camera(
+        self, subject: str, force_lookalike: bool, wanted: Callable[[], bool] = lambda: True
+    ) -> EnrolmentReport:
         """See Desk."""
         check_subject(subject)
         if self._take_pictures is None:
             raise EnrolmentError("no camera to enrol from")
-        taken = self._take_pictures(CAMERA_PICTURES, _APART_S, _SITTING_S)
+        taken = self._take_pictures(CAMERA_PICTURES, _APART_S, _SITTING_S, wanted)
+        if not wanted():  # else the next who passes by would be enrolled under this id
+            raise EnrolmentError(f"subject {subject}: the sitting was given up")
         if len(taken) < CAMERA_PICTURES:
             raise EnrolmentError(
                 f"expected {CAMERA_PICTURES} good pictures within {_SITTING_S:g} s, got {len(taken)}: "
@@ -134,7 +144,9 @@ class LocalDesk:
         if self._enroller is None:
             raise GalleryError("no model runs here, so nothing can be imported: see doord doctor")
         model, dimension = self._enroller.model, self._enroller.dimension
-        new = merge(self._store.all(), import_gallery(data, passphrase), model, dimension)
+        here = self._store.all()
+        new = merge(here, import_gallery(data, passphrase), model, dimension)
+        self._enroller.refuse_too_many(len(here) + len(new))
         self._store.add(new)
         log.info("gallery: %d templates imported", len(new))
         self._changed()

@@ -104,6 +104,9 @@ def create_database(path: Path, application_id: int, fill: Callable[[sqlite3.Con
             connection.execute("PRAGMA journal_mode=WAL")
             with transaction(connection):
                 fill(connection)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if new.with_name(f"{new.name}-wal").exists():  # a full disk: what is committed lies beside it
+            raise GalleryError(f"{path}: no room for a new database")
         new.rename(path)
         _sync_folder(path.parent)
 

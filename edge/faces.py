@@ -128,5 +128,5 @@ def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> E
         embedder.dimension,
         decision.threshold,
         embedder.fmr,
-        decision.max_fpir,
+        1.0 if decision.fpir_accepted_by.strip() else decision.max_fpir,
     )

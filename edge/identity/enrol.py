@@ -101,6 +101,7 @@ class Enroller:
         _refuse_known_photos(subject, names, vectors, own)
         warnings = self._lookalikes(subject, names, vectors, gallery, force_lookalike)
         _refuse_strangers(subject, names, vectors, own)
+        self.refuse_too_many(len(gallery) + len(vectors))
         rows = [Template(subject, vector, self.model, now_utc) for vector in vectors]
         version = self.store.add(rows, if_version=gallery.version)
         return self._report(subject, gallery, own + vectors, len(rows), version, warnings)
@@ -138,6 +139,16 @@ class Enroller:
             found.append(f"{words}: the door may refuse both as Ambiguous, or open for one as the other")
         return found
 
+    def refuse_too_many(self, templates: int) -> None:
+        """One template too many would disarm the door for everybody. Raises EnrolmentError."""
+        fpir = None if self.fmr is None else expected_fpir(self.fmr, templates)
+        if fpir is not None and not fpir <= self.max_fpir:
+            raise EnrolmentError(
+                f"{templates} templates: expected FPIR {fpir:.1e} is above decision.max_fpir "
+                f"{self.max_fpir:.1e}, and no face would open any more: use card + face, remove "
+                "templates, or name who accepts it in decision.fpir_accepted_by"
+            )
+
     @property
     def _limit(self) -> float:
         return min(self.threshold, DISTANCE_CEILING)
@@ -154,11 +165,6 @@ class Enroller:
         size = len(before) + added
         fpir = None if self.fmr is None else expected_fpir(self.fmr, size)
         notes = [*warnings, *_advice(own, self._limit)]
-        if fpir is not None and not fpir <= self.max_fpir:
-            notes.append(
-                f"expected FPIR {fpir:.1e} at {size} templates, above max_fpir {self.max_fpir:.1e}: "
-                "use card + face"
-            )
         return EnrolmentReport(subject, added, len(own), size, version, fpir, tuple(notes))
 
 

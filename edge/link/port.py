@@ -84,7 +84,7 @@ class NullLink:
 
     def start(self) -> None:
         """Say once that nothing will be sent."""
-        log.info("no broker is configured: events go to the log only")
+        log.info("no broker is configured or usable: events go to the log only")
 
     def tend(self) -> None:
         """Nothing."""

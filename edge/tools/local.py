@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edge.config import Config
 from edge.control import RemoteDesk
 from edge.desk import Desk, LocalDesk, TakePictures
 from edge.disk import FileKey, StateLock, make_private_folder
-from edge.errors import GalleryError
+from edge.errors import EnrolmentError, GalleryError
 from edge.faces import make_enroller
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.values import Gallery
@@ -48,7 +49,9 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
     """Pictures from the door's camera when no daemon has it."""
 
-    def take(count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+    def take(
+        count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool]
+    ) -> list[NDArray[np.uint8]]:
         grabber = Grabber(lambda: open_camera(config.camera), config.camera)
         health = CameraHealth(config.camera, live=not config.simulation)
         loop = VisionLoop(grabber, health, pipeline, lambda: None)
@@ -62,7 +65,10 @@ def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
         grabber.start()
         thread.start()
         try:
-            return loop.take_pictures(count, apart_s, timeout_s)
+            taken = loop.take_pictures(count, apart_s, timeout_s, wanted)
+            if not taken and grabber.problem:
+                raise EnrolmentError(grabber.problem)
+            return taken
         finally:
             done.set()
             thread.join(2.0)

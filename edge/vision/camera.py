@@ -31,13 +31,14 @@ def open_camera(config: CameraConfig) -> CameraSource:
     Raises:
         CameraError: no such source, or it can't be opened.
     """
-    scheme, colon, _ = config.source.partition(":")
+    source = str(config.source)
+    scheme, colon, _ = source.partition(":")
     if colon and scheme in _SOURCES:
         return _SOURCES[scheme](config)
-    if re.fullmatch(r"[0-9]{1,3}|/.+", config.source):
+    if re.fullmatch(r"[0-9]{1,3}|/.+", source):
         return V4l2Camera(config)
     kinds = "an index, a /dev path" + "".join(f", {name}:..." for name in _SOURCES)
-    got = f"{scheme}:..." if colon else repr(config.source)  # behind the colon may be a password
+    got = f"{scheme}:..." if colon else repr(source)  # behind the colon may be a password
     raise CameraError(f"camera.source: expected {kinds}, got {got}")
 
 
@@ -50,7 +51,8 @@ class V4l2Camera:
 
     def __init__(self, config: CameraConfig) -> None:
         """Open. Raises CameraError: no such device, no permission, busy, not a camera."""
-        self._device = f"/dev/video{config.source}" if config.source.isdigit() else config.source
+        source = str(config.source)
+        self._device = f"/dev/video{source}" if source.isdigit() else source
         if not Path(self._device).exists():
             raise CameraError(f"{self._device}: expected a camera, got no such device")
         if not os.access(self._device, os.R_OK | os.W_OK):
@@ -108,7 +110,7 @@ class VideoFile:
 
     def __init__(self, config: CameraConfig) -> None:
         """Open. Raises CameraError: no such file, not a video, too large a picture."""
-        self._path = Path(config.source.partition(":")[2])
+        self._path = Path(str(config.source).partition(":")[2])
         self._loop = config.loop
         if not self._path.is_file():
             raise CameraError(f"{self._path}: expected a video file, got nothing")
@@ -164,7 +166,7 @@ class FolderCamera:
 
     def __init__(self, config: CameraConfig) -> None:
         """List. Raises CameraError: no such folder, or no picture in it."""
-        folder = Path(config.source.partition(":")[2])
+        folder = Path(str(config.source).partition(":")[2])
         try:
             self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
         except OSError as error:

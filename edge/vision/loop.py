@@ -93,13 +93,15 @@ class VisionLoop:
         took = {"search": round((time.perf_counter() - began) * 1000, 3)}
         return Observation(frame.taken_at, look.probe, match, None, look.face, look.stages_ms | took)
 
-    def take_pictures(self, count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+    def take_pictures(
+        self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True
+    ) -> list[NDArray[np.uint8]]:
         """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment.
 
         While it lasts no frame is decided on: who sits for a portrait opens no door. Fewer
-        pictures come back when the time runs out.
+        pictures come back when the time runs out, or when they are no longer `wanted`.
         """
-        return self._sitting.hold(count, apart_s, timeout_s)
+        return self._sitting.hold(count, apart_s, timeout_s, wanted)
 
 
 class _Sitting:
@@ -125,9 +127,13 @@ class _Sitting:
                 self._changed.notify_all()
             return True
 
-    def hold(self, count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+    def hold(
+        self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool]
+    ) -> list[NDArray[np.uint8]]:
+        until = time.monotonic() + timeout_s
         with self._changed:
             self._pictures, self._wanted, self._apart_s, self._last = [], count, apart_s, float("-inf")
-            self._changed.wait_for(lambda: not self._wanted, timeout_s)
+            while self._wanted and wanted() and time.monotonic() < until:
+                self._changed.wait_for(lambda: not self._wanted, min(_POLL_S, timeout_s))
             self._wanted = 0
             return self._pictures

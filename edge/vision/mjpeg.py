@@ -39,7 +39,7 @@ class MjpegCamera:
 
     def __init__(self, config: CameraConfig) -> None:
         """Connect. Raises CameraError: unreachable, not 200, not an MJPEG stream, all in `stall_s`."""
-        url, self._where = _parse(config.source)
+        url, self._where = _parse(str(config.source))
         self._stall_s = config.stall_s
         self._hung_up = False
         deadline = time.monotonic() + config.stall_s
