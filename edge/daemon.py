@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import threading
 import time
@@ -23,8 +24,11 @@ from edge.attendant import Attendant
 from edge.config import Config
 from edge.control import ControlServer
 from edge.desk import LocalDesk
+from edge.disk import write_atomically
 from edge.door.controller import DoorController, DoorStatus
-from edge.door.gpio import claim_relay
+from edge.door.lines import claim_door
+from edge.door.notices import DoorNotice
+from edge.door.stimuli import Command, LockdownCommand, NormalCommand
 from edge.errors import ConfigError, LineError
 from edge.faces import Faces
 from edge.identity.decide import Decider
@@ -33,7 +37,7 @@ from edge.link import wire
 from edge.link.mqtt import MqttLink
 from edge.link.outbox import MemoryOutbox
 from edge.link.port import Health, Link, NullLink
-from edge.ports import CameraSource, LockLines
+from edge.ports import CameraSource, DoorInputs, DoorSignals, LockLines
 from edge.values import DoorMode, Reason
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
@@ -47,6 +51,7 @@ _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
 _GALLERY_RETRY_S = 5.0
+_COMMAND_S = 2.0  # how long a command waits for the door's thread
 
 
 class Worker:
@@ -89,11 +94,20 @@ class Daemon:
     """All parts of a running door."""
 
     def __init__(
-        self, config: Config, lines: LockLines, open_source: Callable[[], CameraSource], link: Link
+        self,
+        config: Config,
+        lines: LockLines,
+        open_source: Callable[[], CameraSource],
+        link: Link,
+        inputs: DoorInputs | None = None,
+        signals: DoorSignals | None = None,
     ) -> None:
         self._config = config
         self.link = link
-        self.door = DoorController(lines, config.door.unlock_s, self._on_state)
+        self._lockdown = Path(config.state_dir) / "lockdown"  # is there while the door is locked down
+        self.door = DoorController(
+            lines, config.door, self._on_state, self._on_notice, inputs, signals, self._lockdown.exists()
+        )
         self.faces = Faces(config)
         self.grabber = Grabber(open_source, config.camera)
         max_age_s = config.camera.max_frame_age_ms / 1000
@@ -170,6 +184,30 @@ class Daemon:
         self.link.close()
         self.faces.close()
 
+    def command(self, command: Command, valid_until: float = float("inf")) -> bool:
+        """Give the door a command, on any thread but its own; whether it is in force.
+
+        A lockdown is on disk before it is obeyed, so that no restart lifts it. `valid_until`: s,
+        monotonic. Raises OSError: it could not be written, and is in force until a restart.
+        """
+        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        try:
+            if isinstance(command, LockdownCommand):
+                self._lockdown.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_atomically(self._lockdown, b"")
+        finally:
+            self.door.order(command, answers.put, valid_until)
+        try:
+            obeyed = answers.get(timeout=_COMMAND_S)
+        except queue.Empty:
+            return False
+        if obeyed and isinstance(command, NormalCommand):
+            self._lockdown.unlink(missing_ok=True)
+        return obeyed
+
+    def _on_notice(self, kind: DoorNotice, detail: str) -> None:
+        self.attendant.tell(kind, detail)
+
     def _why_not(self) -> list[str]:
         problems = self.faces.why_not()
         camera = self._camera_problem()
@@ -210,6 +248,8 @@ class Daemon:
             "events_dropped": self.link.dropped,
             "mode": self._door_status.mode,
             "lock": self._door_status.lock,
+            "dps": self._door_status.dps,
+            "alarms": self._door_status.alarms,
         }
         return msgspec.json.encode(status)
 
@@ -227,7 +267,7 @@ class Daemon:
             self._publish_state()
 
     def _on_state(self, status: DoorStatus) -> None:
-        log.info("door %s, lock %s", status.mode.value, status.lock)
+        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps)
         self._door_status = status
         self._publish_state()
 
@@ -241,26 +281,51 @@ class Daemon:
                 gallery=self.faces.version,
                 changed_at=wire.rfc3339(time.time()),
                 last_refusal=self._last_refusal,
+                dps=status.dps,
+                alarms=list(status.alarms),
             )
         )
 
 
 def build(
-    config: Config, lines: LockLines | None = None, open_source: Callable[[], CameraSource] | None = None
+    config: Config,
+    lines: LockLines | None = None,
+    open_source: Callable[[], CameraSource] | None = None,
+    inputs: DoorInputs | None = None,
+    signals: DoorSignals | None = None,
 ) -> Daemon:
-    """Wire a door; the line is claimed and locked before anything else is looked at.
+    """Wire a door; its lines are claimed and locked before anything else is looked at.
 
     Tests hand in siblings of the lines and the camera.
 
     Raises:
         ConfigError, LineError: nothing runs, exit 78.
     """
-    claimed = lines or claim_relay(config.door.relay, config.simulation)
+    if lines is None:
+        claimed = claim_door(config.door, config.simulation)
+        lines, inputs, signals = claimed.relay, claimed.inputs, claimed.signals
+        spec = "" if config.simulation else claimed.relay.spec
+    else:
+        spec = ""
     try:
-        return Daemon(config, claimed, open_source or (lambda: open_camera(config.camera)), _link(config))
+        _tell_doord_lock(Path(config.socket).parent / "lines", spec)
+        source = open_source or (lambda: open_camera(config.camera))
+        return Daemon(config, lines, source, _link(config), inputs, signals)
     except ConfigError:
-        claimed.close()
+        lines.close()
         raise
+
+
+def _tell_doord_lock(path: Path, spec: str) -> None:
+    """What it has to lock when this process is gone; nothing for lines that are not real."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if spec:
+            write_atomically(path, f"{spec}\n".encode())
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"socket: {path}: {error.strerror or error}") from None
 
 
 def _link(config: Config) -> Link:
