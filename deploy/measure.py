@@ -26,8 +26,7 @@ from demo_scene import filmed, hallway, photograph_scenes, write_clip
 from edge.config import Config, load_config
 from edge.daemon import build
 from edge.disk import FileKey
-from edge.door.gpio import RelayLine
-from edge.door.lines import claim_relay
+from edge.door.gpio import RelayLine, claim_relay
 from edge.identity.store import open_gallery
 from edge.values import Frame, Template
 from edge.vision.pictures import load_picture

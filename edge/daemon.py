@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
 import threading
 import time
@@ -24,11 +23,10 @@ from edge.attendant import Attendant
 from edge.config import Config
 from edge.control import ControlServer
 from edge.desk import LocalDesk
-from edge.disk import write_atomically
 from edge.door.controller import DoorController, DoorStatus
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
-from edge.door.stimuli import Command, LockdownCommand, NormalCommand
+from edge.doorman import Doorman, tell_doord_lock
 from edge.errors import ConfigError, LineError
 from edge.faces import Faces
 from edge.identity.decide import Decider
@@ -51,7 +49,6 @@ _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
 _GALLERY_RETRY_S = 5.0
-_COMMAND_S = 2.0  # how long a command waits for the door's thread
 
 
 class Worker:
@@ -104,9 +101,9 @@ class Daemon:
     ) -> None:
         self._config = config
         self.link = link
-        self._lockdown = Path(config.state_dir) / "lockdown"  # is there while the door is locked down
+        self.doorman = Doorman(Path(config.state_dir))
         self.door = DoorController(
-            lines, config.door, self._on_state, self._on_notice, inputs, signals, self._lockdown.exists()
+            lines, config.door, self._on_state, self._on_notice, inputs, signals, self.doorman.locked_down
         )
         self.faces = Faces(config)
         self.grabber = Grabber(open_source, config.camera)
@@ -127,7 +124,12 @@ class Daemon:
         self.door.start()
         self.link.start()
         loop = self._vision()
-        self._control = ControlServer(Path(self._config.socket), self._desk(loop), self._status_json)
+        self._control = ControlServer(
+            Path(self._config.socket),
+            self._desk(loop),
+            self._status_json,
+            lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
+        )
         self._workers.append(Worker("control", self._control.step))
         if loop is not None:
             self.grabber.start()
@@ -183,27 +185,6 @@ class Daemon:
             self._control.close()
         self.link.close()
         self.faces.close()
-
-    def command(self, command: Command, valid_until: float = float("inf")) -> bool:
-        """Give the door a command, on any thread but its own; whether it is in force.
-
-        A lockdown is on disk before it is obeyed, so that no restart lifts it. `valid_until`: s,
-        monotonic. Raises OSError: it could not be written, and is in force until a restart.
-        """
-        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        try:
-            if isinstance(command, LockdownCommand):
-                self._lockdown.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_atomically(self._lockdown, b"")
-        finally:
-            self.door.order(command, answers.put, valid_until)
-        try:
-            obeyed = answers.get(timeout=_COMMAND_S)
-        except queue.Empty:
-            return False
-        if obeyed and isinstance(command, NormalCommand):
-            self._lockdown.unlink(missing_ok=True)
-        return obeyed
 
     def _on_notice(self, kind: DoorNotice, detail: str) -> None:
         self.attendant.tell(kind, detail)
@@ -308,24 +289,12 @@ def build(
     else:
         spec = ""
     try:
-        _tell_doord_lock(Path(config.socket).parent / "lines", spec)
+        tell_doord_lock(Path(config.socket).parent / "lines", spec)
         source = open_source or (lambda: open_camera(config.camera))
         return Daemon(config, lines, source, _link(config), inputs, signals)
     except ConfigError:
         lines.close()
         raise
-
-
-def _tell_doord_lock(path: Path, spec: str) -> None:
-    """What it has to lock when this process is gone; nothing for lines that are not real."""
-    try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if spec:
-            write_atomically(path, f"{spec}\n".encode())
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"socket: {path}: {error.strerror or error}") from None
 
 
 def _link(config: Config) -> Link:

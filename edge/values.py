@@ -146,6 +146,7 @@ class Grant:
 
     subject: str
     distance: float
+    extended: bool = False  # who needs longer to come in
 
 
 @dataclass(frozen=True, slots=True)

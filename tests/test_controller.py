@@ -12,7 +12,7 @@ from fakes_door import LOCK, UNLOCK, FakeInputs, FakeLines, FakeSignals
 from edge.config import DoorConfig, RelayConfig
 from edge.door import controller as module
 from edge.door.controller import DoorController, DoorStatus
-from edge.door.lines import claim_relay
+from edge.door.gpio import claim_relay
 from edge.door.stimuli import (
     HoldOpenCommand,
     LockCommand,

@@ -14,8 +14,7 @@ from fakes_door import LOCK, UNLOCK, FakeLgpio, FakeLines
 from edge.config import RelayConfig
 from edge.door import gpio
 from edge.door.chips import Place, simulated_chip
-from edge.door.gpio import RelayLine
-from edge.door.lines import claim_relay
+from edge.door.gpio import RelayLine, claim_relay
 from edge.errors import LineError
 
 

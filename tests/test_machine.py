@@ -23,6 +23,7 @@ from edge.door.machine import (
     begin,
     due,
     next_deadline,
+    obeyed,
     react,
     unlocked_until,
 )
@@ -247,6 +248,16 @@ def test_a_passage_during_a_schedule_that_was_overridden_returns_to_the_schedule
     door = after(s.ScheduleBegan(100.0), s.LockdownCommand(), s.RexPressed(), s.NormalCommand())
     door, effect = react(after(s.DoorOpened(10.0), door=door), s.DoorClosed(), 11.0, RULES)
     assert (door.phase, effect) == (Phase.UNLOCKED, UNLOCK)
+
+
+def test_an_order_is_obeyed_when_the_door_is_as_ordered():
+    held = after(s.HoldOpenCommand(50.0))
+    assert obeyed(held, s.HoldOpenCommand(50.0))
+    assert not obeyed(held, s.HoldOpenCommand(60.0))
+    assert not obeyed(held, s.ScheduleBegan(50.0))
+    assert obeyed(after(s.ScheduleBegan(50.0), s.LockdownCommand()), s.ScheduleBegan(50.0))
+    assert obeyed(held, s.UnlockCommand())
+    assert not obeyed(after(s.LockdownCommand()), s.UnlockCommand())
 
 
 # Alarms

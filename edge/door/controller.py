@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.door.machine import Door, Position, begin, due, next_deadline, react, unlocked_until
+from edge.door.machine import Door, Position, begin, due, next_deadline, obeyed, react, unlocked_until
 from edge.door.notices import OnNotice, notices
 from edge.door.senses import NoInputs, NoSignals, Senses
 from edge.door.stimuli import (
@@ -20,7 +20,6 @@ from edge.door.stimuli import (
     FREE,
     LOCK,
     LOCKED_DOWN,
-    OBEYED,
     UNLOCK,
     Command,
     Effect,
@@ -58,7 +57,6 @@ class DoorStatus:
 @dataclass(frozen=True, slots=True)
 class _Request:
     grant: Grant
-    extended: bool
     valid_until: float  # s, monotonic
     answer: Callable[[Grant | Deny], None]
 
@@ -126,20 +124,14 @@ class DoorController:
         self._tell(Door(), None)
         self._thread.start()
 
-    def grant(
-        self,
-        grant: Grant,
-        valid_until: float,
-        answer: Callable[[Grant | Deny], None],
-        extended: bool = False,
-    ) -> None:
+    def grant(self, grant: Grant, valid_until: float, answer: Callable[[Grant | Deny], None]) -> None:
         """Ask for the door, from any thread; returns at once.
 
         `answer` is told what became of it: the grant when the door is released, StaleFrame when
         the door got to it after `valid_until` (s, monotonic), NotPermittedAtThisTime in lockdown,
         Other when the door is Blocked or its hour's limit is spent.
         """
-        self._inbox.put(_Request(grant, extended, valid_until, answer))
+        self._inbox.put(_Request(grant, valid_until, answer))
 
     def order(
         self,
@@ -222,7 +214,7 @@ class DoorController:
         """The frame's age is judged here, at the last moment before the line moves."""
         if not self._clock() < request.valid_until:
             return Deny(Reason.STALE_FRAME)
-        self._feed(Granted(request.grant.subject, request.extended))
+        self._feed(Granted(request.grant.subject, request.grant.extended))
         if self._door.phase in ADMITTING:
             return request.grant
         down = self._door.phase in (LOCKED_DOWN, EXIT_LOCKED_DOWN)
@@ -232,7 +224,7 @@ class DoorController:
         if not self._clock() < order.valid_until:
             return False
         self._feed(order.stimulus)
-        return self._door.phase in OBEYED[type(order.stimulus)]
+        return obeyed(self._door, order.stimulus)
 
     def _feed(self, *stimuli: Stimulus) -> None:
         for stimulus in stimuli:

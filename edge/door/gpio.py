@@ -12,9 +12,9 @@ from typing import Any
 
 from gpiozero import OutputDevice
 
-from edge.door.chips import Place
+from edge.door.chips import Place, open_places
 from edge.door.duty import Duty
-from edge.door_config import Level
+from edge.door_config import DoorConfig, Level, RelayConfig
 from edge.errors import DutyExceeded, LineError
 
 log = logging.getLogger(__name__)
@@ -183,3 +183,14 @@ class RelayLine:
         with contextlib.suppress(*self._place.chip.faults):
             self._device.close()
         self._place.chip.leave()
+
+
+def claim_relay(relay: RelayConfig, simulation: bool) -> RelayLine:
+    """The relay alone, claimed and locked. Raises LineError."""
+    door = DoorConfig(relay)
+    place = open_places(door, simulation)["relay"]
+    try:
+        return RelayLine(place, relay.active, door.max_unlocked_s_per_hour)
+    except LineError:
+        place.chip.close()
+        raise

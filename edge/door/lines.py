@@ -12,7 +12,7 @@ from gpiozero import InputDevice, OutputDevice
 
 from edge.door.chips import Place, open_places
 from edge.door.gpio import RelayLine
-from edge.door_config import ButtonConfig, ContactConfig, DoorConfig, OutputConfig, RelayConfig
+from edge.door_config import ButtonConfig, ContactConfig, DoorConfig, OutputConfig
 from edge.errors import LineError
 from edge.ports import InputRole
 
@@ -172,8 +172,3 @@ def claim_door(door: DoorConfig, simulation: bool) -> DoorLines:
         for place in places.values():
             place.chip.close()
         raise
-
-
-def claim_relay(relay: RelayConfig, simulation: bool) -> RelayLine:
-    """The relay alone, locked. Raises LineError."""
-    return claim_door(DoorConfig(relay), simulation).relay

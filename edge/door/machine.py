@@ -21,10 +21,12 @@ from edge.door.stimuli import (
     LOCKED,
     LOCKED_DOWN,
     LOCKED_OPEN,
+    OBEYED,
     RELEASED,
     STOPPED,
     UNLOCK,
     UNLOCKED,
+    Command,
     DoorClosed,
     DoorOpened,
     Effect,
@@ -42,6 +44,7 @@ from edge.door.stimuli import (
     PreAlarmElapsed,
     ReleaseElapsed,
     RexPressed,
+    Schedule,
     ScheduleBegan,
     ScheduleEnded,
     Stimulus,
@@ -225,6 +228,15 @@ def unlocked_until(door: Door) -> float | None:
     if door.phase in RELEASED:
         return door.release_ends_at
     return {LOCKED_OPEN: door.held_until, UNLOCKED: door.scheduled_until}.get(door.phase)
+
+
+def obeyed(door: Door, order: Command | Schedule) -> bool:
+    """Whether the door is as ordered. A schedule is remembered even where lockdown overrides it."""
+    if isinstance(order, HoldOpenCommand) and door.held_until != order.until:
+        return False
+    if isinstance(order, ScheduleBegan) and door.scheduled_until != order.until:
+        return False
+    return door.phase in OBEYED[type(order)]
 
 
 def _deadlines(door: Door, rules: DoorConfig) -> list[tuple[float, Stimulus]]:

@@ -179,7 +179,7 @@ OBEYED: dict[type[Command | Schedule], frozenset[Phase]] = {
     LockdownCommand: frozenset({LOCKED_DOWN, EXIT_LOCKED_DOWN}),
     NormalCommand: frozenset({LOCKED, ACCESSED, UNLOCKED}),
     HoldOpenCommand: frozenset({LOCKED_OPEN}),
-    ScheduleBegan: frozenset({UNLOCKED, LOCKED_OPEN}),
+    ScheduleBegan: frozenset(Phase) - {BLOCKED, EXIT_BLOCKED, STOPPED},
     ScheduleEnded: frozenset(Phase) - {UNLOCKED},
 }
 """The phases in which a command or a schedule has what it asked for."""
