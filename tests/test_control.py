@@ -47,9 +47,15 @@ def local(tmp_path, pipeline):
     store.close()
 
 
+def refuse(action, minutes):
+    return False
+
+
 @contextmanager
 def served(desk, path: Path):
-    server = ControlServer(path, lambda: desk, lambda: b'{"armed":true}')
+    server = ControlServer(
+        path, lambda: desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse"
+    )
     done = threading.Event()
 
     def turn():
@@ -215,7 +221,7 @@ def test_a_foreign_answer_is_no_answer(tmp_path):
 def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
     path = tmp_path / "s"
     with served(local, path) as remote:
-        second = ControlServer(path, lambda: None, lambda: b"{}")
+        second = ControlServer(path, lambda: None, lambda: b"{}", refuse)
         with pytest.raises(DoordError, match="another doord listens here"):
             second.step()
         second.close()
@@ -225,7 +231,7 @@ def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
 def test_a_place_without_room_for_a_socket_is_a_fault_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DoordError, match="Not a directory"):
-        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}").step()
+        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}", refuse).step()
 
 
 def test_who_only_knocks_is_not_logged(local, tmp_path, caplog):
