@@ -145,7 +145,8 @@ class Grant:
     """Open the door for this subject."""
 
     subject: str
-    distance: float
+    distance: float | None  # L2; None: a card opened, no face was compared
+    extended: bool = False  # who needs longer to come in
 
 
 @dataclass(frozen=True, slots=True)
