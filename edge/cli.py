@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_card import access_notes, card_parser, list_cards
 from edge.config import DEFAULT_PATH, Config, ModelsConfig, QualityConfig, load_config
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
 from edge.values import DISTANCE_CEILING
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--force-lookalike", action="store_true", help="enrol a twin of another subject")
 
     _gallery_parser(command("gallery", _gallery_list, "see and change who is enrolled"), shared)
+    card_parser(command("card", list_cards, "see and change who has which card"), shared)
 
     sub = command("verify", _verify, "1:1: is this picture the subject?")
     sub.add_argument("--subject", required=True, metavar="ID")
@@ -306,6 +308,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _check_config(options: argparse.Namespace) -> int:
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
+    notes = access_notes(config)
     if options.json:
         _say_json(config)
     else:
@@ -313,7 +316,7 @@ def _check_config(options: argparse.Namespace) -> int:
         if config.simulation:
             _say("note: simulation: true, no real line is driven")
         _say("note: no presentation-attack detection: a photograph can open this door")
-        _say(f"note: {_face_alone(config)}")
+        _say(f"note: {_face_alone(config)}", *notes)
     return 0
 
 

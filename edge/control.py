@@ -12,12 +12,13 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from edge import errors
-from edge.desk import Desk, SubjectRow
+from edge.desk import CardChange, CardRow, Desk, SubjectRow
 from edge.errors import DoordError, PayloadError
 from edge.identity.enrol import EnrolmentReport
 
@@ -67,6 +68,26 @@ class Import(msgspec.Struct, tag=True, frozen=True):
     passphrase: str | None
 
 
+class Cards(msgspec.Struct, tag=True, frozen=True):
+    """List the cards."""
+
+
+class AddCard(msgspec.Struct, tag=True, frozen=True):
+    """Give a card to a subject."""
+
+    subject: Annotated[str, Meta(max_length=64)]
+    card: Annotated[str, Meta(max_length=64)]
+    enabled: bool
+    expires_at: Annotated[int, Meta(ge=0, le=2**35)] | None
+
+
+class ChangeCard(msgspec.Struct, tag=True, frozen=True):
+    """Remove, enable or disable a card."""
+
+    card_id: Annotated[str, Meta(max_length=64)]
+    change: CardChange
+
+
 class GetStatus(msgspec.Struct, tag=True, frozen=True):
     """What the daemon is doing."""
 
@@ -90,6 +111,12 @@ class Rows(msgspec.Struct, tag=True, frozen=True):
     rows: list[SubjectRow]
 
 
+class CardRows(msgspec.Struct, tag=True, frozen=True):
+    """Cards that were given out."""
+
+    rows: list[CardRow]
+
+
 class Count(msgspec.Struct, tag=True, frozen=True):
     """How many templates came or went."""
 
@@ -102,8 +129,10 @@ class Blob(msgspec.Struct, tag=True, frozen=True):
     data: bytes
 
 
-Request: TypeAlias = Enrol | EnrolCamera | Subjects | Remove | Export | Import | GetStatus
-Answer: TypeAlias = Failed | Report | Rows | Count | Blob
+Request: TypeAlias = (
+    Enrol | EnrolCamera | Subjects | Remove | Export | Import | Cards | AddCard | ChangeCard | GetStatus
+)
+Answer: TypeAlias = Failed | Report | Rows | CardRows | Count | Blob
 _A = TypeVar("_A", bound=Answer)
 _REQUESTS = msgspec.msgpack.Decoder(Request)
 _ANSWERS = msgspec.msgpack.Decoder(Answer)
@@ -197,6 +226,12 @@ def _ask(desk: Desk, request: Request) -> Answer:
         return Blob(desk.export(request.passphrase))
     if isinstance(request, Import):
         return Count(desk.import_(request.data, request.passphrase))
+    if isinstance(request, Cards):
+        return CardRows(desk.cards())
+    if isinstance(request, AddCard):
+        return CardRows([desk.add_card(request.subject, request.card, request.enabled, request.expires_at)])
+    if isinstance(request, ChangeCard):
+        return CardRows([desk.change_card(request.card_id, request.change)])
     return Rows(desk.subjects())
 
 
@@ -244,6 +279,24 @@ class RemoteDesk:
     def import_(self, data: bytes, passphrase: str | None) -> int:
         """See Desk."""
         return self._call(Import(data, passphrase), Count).count
+
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        return self._call(Cards(), CardRows).rows
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """See Desk."""
+        return self._one_card(AddCard(subject, card, enabled, expires_at))
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """See Desk."""
+        return self._one_card(ChangeCard(card_id, change))
+
+    def _one_card(self, request: AddCard | ChangeCard) -> CardRow:
+        rows = self._call(request, CardRows).rows
+        if len(rows) != 1:
+            raise PayloadError(f"{self._path}: expected one card, got {len(rows)}")
+        return rows[0]
 
     def status(self) -> bytes:
         """The daemon's status as JSON."""

@@ -19,22 +19,27 @@ from types import FrameType
 import msgspec
 
 from edge import __version__
+from edge.access import Access
 from edge.attendant import Attendant
+from edge.clock import SystemClock
 from edge.config import Config
 from edge.control import ControlServer
 from edge.desk import LocalDesk
 from edge.door.controller import DoorController, DoorStatus
 from edge.door.gpio import claim_relay
+from edge.door.readers import open_readers
 from edge.errors import ConfigError, LineError
 from edge.faces import Faces
+from edge.identity.claim import Verifier
+from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.journal import notify
 from edge.link import wire
 from edge.link.mqtt import MqttLink
 from edge.link.outbox import MemoryOutbox
 from edge.link.port import Health, Link, NullLink
-from edge.ports import CameraSource, LockLines
-from edge.values import DoorMode, Reason
+from edge.ports import CameraSource, Clock, LockLines
+from edge.values import DoorMode, Gallery, Reason
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
@@ -89,17 +94,31 @@ class Daemon:
     """All parts of a running door."""
 
     def __init__(
-        self, config: Config, lines: LockLines, open_source: Callable[[], CameraSource], link: Link
+        self,
+        config: Config,
+        lines: LockLines,
+        open_source: Callable[[], CameraSource],
+        link: Link,
+        clock: Clock | None = None,
     ) -> None:
         self._config = config
         self.link = link
         self.door = DoorController(lines, config.door.unlock_s, self._on_state)
         self.faces = Faces(config)
         self.grabber = Grabber(open_source, config.camera)
+        self.access = Access(config, clock or SystemClock(Path(config.state_dir) / "clock.floor"))
         max_age_s = config.camera.max_frame_age_ms / 1000
         self.attendant = Attendant(
-            Decider(config.decision, max_age_s), self.door, self._post, self._setting, max_age_s
+            Decider(config.decision, max_age_s),
+            Verifier(config.decision, max_age_s, config.access.claim_timeout_s),
+            self.access,
+            self.faces.gallery,
+            self.door,
+            self._post,
+            self._setting,
+            max_age_s,
         )
+        self.readers = open_readers(config, self.attendant.present)
         self._last_refusal: Reason | None = None
         self._door_status = DoorStatus(DoorMode.LOCKED, "unknown")
         self._stopping = threading.Event()
@@ -115,6 +134,7 @@ class Daemon:
         loop = self._vision()
         self._control = ControlServer(Path(self._config.socket), self._desk(loop), self._status_json)
         self._workers.append(Worker("control", self._control.step))
+        self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
         if loop is not None:
             self.grabber.start()
             self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
@@ -127,13 +147,23 @@ class Daemon:
         if pipeline is None:
             return None
         health = CameraHealth(self._config.camera, live=not self._config.simulation)
-        return VisionLoop(self.grabber, health, pipeline, self.faces.searchable)
+        return VisionLoop(self.grabber, health, pipeline, self._searchable)
+
+    def _searchable(self) -> Gallery | None:
+        """Nobody is searched for where a face alone opens nothing."""
+        return self.faces.searchable() if Evidence.FACE in self.access.enough() else None
 
     def _desk(self, loop: VisionLoop | None) -> LocalDesk | None:
         if self.faces.store is None:
             return None
         take_pictures = loop.take_pictures if loop else None
-        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self.faces.load_gallery)
+        cards = self.access.card_file
+        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self.reload, cards)
+
+    def reload(self) -> None:
+        """Read gallery, rights and cards again; what can't be read stays as it was."""
+        self.faces.load_gallery()
+        self.access.load()
 
     def watch(self) -> None:
         """One look after everything. Raises LineError when the door's thread is dead."""
@@ -145,6 +175,7 @@ class Daemon:
         if self.faces.damaged and now >= self._next_gallery_try:
             self._next_gallery_try = now + _GALLERY_RETRY_S
             self.faces.load_gallery()
+        self.access.tend()
         self._tell_health()
 
     def wait(self) -> None:
@@ -165,13 +196,18 @@ class Daemon:
         self.grabber.stop()
         for worker in self._workers:
             worker.stop()
+        for reader in self.readers:
+            reader.close()
+        self.access.tend(at_once=True)
         if self._control is not None:
             self._control.close()
         self.link.close()
         self.faces.close()
 
     def _why_not(self) -> list[str]:
-        problems = self.faces.why_not()
+        by_face = Evidence.FACE in self.access.enough()
+        problems = self.faces.why_not(searched=by_face) + self.access.why_not()
+        problems += [] if by_face else [reader.fault for reader in self.readers if reader.fault]
         camera = self._camera_problem()
         problems += [f"camera: {camera}"] if camera else []
         problems += [f"the {w.name} thread is being started again" for w in self._workers if not w.alive]
@@ -258,7 +294,7 @@ def build(
     claimed = lines or claim_relay(config.door.relay, config.simulation)
     try:
         return Daemon(config, claimed, open_source or (lambda: open_camera(config.camera)), _link(config))
-    except ConfigError:
+    except (ConfigError, LineError):
         claimed.close()
         raise
 
@@ -271,7 +307,7 @@ def _link(config: Config) -> Link:
 
 
 def run(config: Config) -> int:
-    """`doord run`: until SIGTERM or SIGINT; SIGHUP reads the gallery again. The exit code."""
+    """`doord run`: until SIGTERM or SIGINT; SIGHUP reads gallery, rights and cards again. The exit code."""
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site)
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
@@ -311,5 +347,5 @@ def _listen(daemon: Daemon) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, lambda _signal, _frame: daemon.faces.load_gallery())
+    signal.signal(signal.SIGHUP, lambda _signal, _frame: daemon.reload())
     threading.excepthook = on_death

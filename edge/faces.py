@@ -68,14 +68,18 @@ class Faces:
         """Whether reading the gallery failed the last time."""
         return self._gallery_problem is not None
 
-    def why_not(self) -> list[str]:
-        """Why no face can be granted; empty when one can."""
+    def why_not(self, searched: bool = True) -> list[str]:
+        """Why no face can be granted; empty when one can. `searched`: 1:N, else 1:1 after a card."""
         problems = [p for p in (self._model_problem, self._gallery_problem) if p]
         if self._gallery is not None:
-            refusal = self._fpir_refusal(self._gallery)
+            refusal = self._fpir_refusal(self._gallery) if searched else None
             problems += [refusal] if refusal else []
             problems += [] if len(self._gallery) else ["nobody is enrolled"]
         return problems
+
+    def gallery(self) -> Gallery | None:
+        """The gallery in force; a claimed subject may be verified in it whatever its size."""
+        return self._gallery
 
     def searchable(self) -> Gallery | None:
         """The gallery that faces may be searched in now, or None."""
