@@ -103,12 +103,13 @@ def without_ringing(edges: Sequence[Edge]) -> list[Edge]:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The edges of a frame that may go on."""
+    """The edges of a frame that may go on. Of more than MAX_EDGES none is kept but the last one's time."""
 
     edges: tuple[Edge, ...] = ()
+    last_at: float = float("-inf")
 
     def add(self, edge: Edge) -> tuple[Frame, Frame | None]:
         """The frame with one more edge, and the one before if that has ended."""
-        if self.edges and not 0 <= edge[0] - self.edges[-1][0] < FRAME_END_S:
-            return Frame((edge,)), self
-        return (self if len(self.edges) >= MAX_EDGES else Frame((*self.edges, edge))), None
+        if self.edges and not 0 <= edge[0] - self.last_at < FRAME_END_S:
+            return Frame((edge,), edge[0]), self
+        return Frame((*self.edges, edge)[:MAX_EDGES], edge[0]), None

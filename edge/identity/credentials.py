@@ -20,9 +20,9 @@ from edge.values import Deny, Reason
 WEDGE = "wedge"
 _FORMATS = {
     WEDGE: (re.compile(r"[0-9A-Z]{1,32}"), "1 to 32 of 0-9 and A-Z"),
-    "wiegand26": (re.compile(r"(\d{1,3})-(\d{1,5})"), "FACILITY-NUMBER, up to 255-65535"),
-    "wiegand34": (re.compile(r"(\d{1,5})-(\d{1,5})"), "FACILITY-NUMBER, up to 65535-65535"),
-    "wiegand37": (re.compile(r"(\d{1,5})-(\d{1,6})"), "FACILITY-NUMBER, up to 65535-524287"),
+    "wiegand26": (re.compile(r"([0-9]{1,3})-([0-9]{1,5})"), "FACILITY-NUMBER, up to 255-65535"),
+    "wiegand34": (re.compile(r"([0-9]{1,5})-([0-9]{1,5})"), "FACILITY-NUMBER, up to 65535-65535"),
+    "wiegand37": (re.compile(r"([0-9]{1,5})-([0-9]{1,6})"), "FACILITY-NUMBER, up to 65535-524287"),
 }
 _LARGEST = {"wiegand26": (0xFF, 0xFFFF), "wiegand34": (0xFFFF, 0xFFFF), "wiegand37": (0xFFFF, 0x7FFFF)}
 FORMATS = tuple(_FORMATS)

@@ -47,7 +47,7 @@ _YEAR_DAYS = 366
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
 Begin = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
 End = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z|^24:00\Z")]
-Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d(T([01][0-9]|2[0-3]):[0-5][0-9])?\Z")]
+Moment = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T([01][0-9]|2[0-3]):[0-5][0-9])?\Z")]
 Groups = Annotated[list[Id], Meta(min_length=1)]
 
 
@@ -76,7 +76,7 @@ class _Subject(_Limits, frozen=True):
 
 class _File(_Part, frozen=True):
     time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
-    holidays: list[Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d\Z")]] = []
+    holidays: list[Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]] = []
     schedules: dict[Id, list[_Period]] = {}
     groups: dict[Id, _Limits] = {}
     subjects: dict[Id, _Subject] = {}
