@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import gpiozero.pins.mock as mock_pins
 import pytest
 from broker import wait_until
-from fakes_access import FakeWedge
+from fakes_access import FakeInputs, FakeWedge
 from test_wiegand import bits_of
 
 from edge.config import Config, DoorConfig, ReadersConfig, RelayConfig, WedgeConfig, WiegandConfig
@@ -214,3 +215,49 @@ def test_the_configured_readers_are_opened_and_no_others(tmp_path):
     assert [type(reader) for reader in found] == [WiegandReader, WedgeReader]
     for reader in found:
         reader.close()
+
+
+@pytest.fixture
+def lgpio(monkeypatch):
+    """lgpio(...): put a FakeInputs where the real one would be imported from."""
+
+    def install(*args, **kwargs) -> FakeInputs:
+        fake = FakeInputs(*args, **kwargs)
+        monkeypatch.setitem(sys.modules, "lgpio", fake)
+        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
+        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
+        return fake
+
+    yield install
+    sys.modules.pop("gpiozero.pins.lgpio", None)
+
+
+def test_real_lines_are_pulled_up_alert_on_falling_edges_and_go_by_the_kernels_time(lgpio):
+    fake, told = lgpio(), []
+    reader = WiegandReader(CONFIG, lgpio_inputs(CONFIG), told.append)
+    assert (fake.flags, fake.alerts) == ({5: fake.SET_PULL_UP, 6: fake.SET_PULL_UP}, {5: 2, 6: 2})
+    for at, line in at_pace(Card(12, 3456, 26), 1000.0):
+        fake.edge(at, 5 + line)
+    drain(reader)
+    assert told == ["wiegand26:12-3456"]
+    reader.close()
+    assert not fake.open
+
+
+def test_a_line_that_another_holds_is_named_and_the_chip_is_closed(lgpio):
+    fake = lgpio(held={6})
+    with pytest.raises(LineError, match="/dev/gpiochip0 lines 5 and 6: GPIO busy"):
+        WiegandReader(CONFIG, lgpio_inputs(CONFIG), lambda card: None)
+    assert not fake.open
+
+
+def test_a_chip_that_can_not_be_opened_is_named(lgpio):
+    lgpio(chips=())
+    with pytest.raises(LineError, match="/dev/gpiochip0: can not open gpiochip: expected a GPIO chip"):
+        lgpio_inputs(CONFIG)
+
+
+def test_without_lgpio_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lgpio", None)
+    with pytest.raises(LineError, match=r"pip install 'doord\[gpio\]'"):
+        lgpio_inputs(CONFIG)
