@@ -120,4 +120,8 @@ def access_notes(config: Config) -> list[str]:
             if reader
         ]
         notes.append(f"warning: {' and '.join(kinds)} can be copied: a card alone opens this door at times")
+    if config.readers.wiegand and len({*config.readers.wiegand.bits}) > 1:
+        notes.append(
+            "warning: readers.wiegand.bits: with several lengths a frame cut short may pass as a card"
+        )
     return notes

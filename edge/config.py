@@ -141,7 +141,7 @@ class WiegandConfig(_Section, frozen=True):
     data0: Annotated[int, Meta(ge=0, le=511)]  # offset on the chip
     data1: Annotated[int, Meta(ge=0, le=511)]
     chip: str = "/dev/gpiochip0"
-    bits: Annotated[tuple[Literal[26, 34, 37], ...], Meta(min_length=1)] = (26, 34, 37)
+    bits: Annotated[tuple[Literal[26, 34, 37], ...], Meta(min_length=1)] = (26,)  # of the site's cards
 
 
 class ReadersConfig(_Section, frozen=True):

@@ -173,9 +173,10 @@ def test_check_config_refuses_bad_rights_and_warns_of_cards_alone(office):
     assert "rights.yaml: 1 subjects: no mistake found" in said
     assert "warning" not in said
     office.show("kian", mode="card_or_face")
-    office.site.config["readers"]["wiegand"] = {"data0": 5, "data1": 6}
+    office.site.config["readers"]["wiegand"] = {"data0": 5, "data1": 6, "bits": [26, 37]}
     office.site.write()
     said = office.site.doord("check-config").stdout
+    assert "warning: readers.wiegand.bits: with several lengths" in said
     assert "warning: a Wiegand card and what a keyboard types can be copied" in said
     office.rights.write_text("time_zone: UTC\nsubjects: {kian: {groups: [staff]}}\n")
     refused = office.site.doord("check-config", code=78).stderr

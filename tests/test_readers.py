@@ -17,7 +17,7 @@ from edge.door.readers import WedgeReader, WiegandReader, lgpio_inputs, mock_inp
 from edge.door.wiegand import Card
 from edge.errors import LineError
 
-CONFIG = WiegandConfig(5, 6)
+CONFIG = WiegandConfig(5, 6, bits=(26, 34, 37))
 
 
 @pytest.fixture

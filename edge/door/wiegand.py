@@ -64,8 +64,12 @@ LAYOUTS = {
 }
 
 
-def decode(edges: Sequence[Edge], accepted: Collection[int] = (26, 34, 37)) -> Card | Refused:
-    """One frame's card. `edges`: in order of time; `accepted`: the lengths in bits that are cards."""
+def decode(edges: Sequence[Edge], accepted: Collection[int]) -> Card | Refused:
+    """One frame's card. `edges`: in order of time; `accepted`: the lengths in bits that are cards.
+
+    With one length half a frame is never a card; with several, one in four frames that were cut
+    short to another accepted length has that one's parity by chance.
+    """
     kept = without_ringing(edges)
     if len(kept) not in accepted or len(kept) not in LAYOUTS:
         lengths = ", ".join(str(bits) for bits in sorted(accepted))
