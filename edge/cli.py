@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_door import door_parser, state
 from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--force-lookalike", action="store_true", help="enrol a twin of another subject")
 
     _gallery_parser(command("gallery", _gallery_list, "see and change who is enrolled"), shared)
+    card_parser(command("card", list_cards, "see and change who has which card"), shared)
 
     sub = command("verify", _verify, "1:1: is this picture the subject?")
     sub.add_argument("--subject", required=True, metavar="ID")
@@ -329,6 +331,7 @@ def _check_config(options: argparse.Namespace) -> int:
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
     alone = face_alone(config)
+    notes = access_notes(config)
     if options.json:
         camera = msgspec.structs.replace(config.camera, source=shown_source(config.camera.source))
         _say_json(msgspec.structs.replace(config, camera=camera))
@@ -336,7 +339,7 @@ def _check_config(options: argparse.Namespace) -> int:
         _say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             _say("note: simulation: true, no real line is driven")
-        _say(f"note: {NO_PAD}", f"note: {alone}")
+        _say(f"note: {NO_PAD}", f"note: {alone}", *notes)
     return 0
 
 

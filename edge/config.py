@@ -96,6 +96,49 @@ class PadConfig(_Section, frozen=True):
     mode: Literal["off"] = "off"
 
 
+AccessMode = Literal["face", "card_and_face", "card", "card_or_face"]
+
+
+class AccessPeriod(_Section, frozen=True):
+    """What opens while a schedule of the rights file is open."""
+
+    schedule: Id
+    mode: AccessMode
+
+
+class AccessConfig(_Section, frozen=True):
+    """What somebody must show. Of `by_schedule` the first that is open holds, else `mode`."""
+
+    mode: AccessMode = "face"
+    by_schedule: tuple[AccessPeriod, ...] = ()
+    claim_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10  # from the card to a face
+    # deny: a right that depends on the time is none while the time is not trusted; judge: it is
+    # judged by the clock as it is
+    when_clock_untrusted: Literal["deny", "judge"] = "deny"
+
+
+class WedgeConfig(_Section, frozen=True):
+    """A card reader that types: an input device of the kernel."""
+
+    device: Annotated[str, Meta(pattern=r"^/[^\0]+\Z")]  # /dev/input/by-id/...-event-kbd
+
+
+class WiegandConfig(_Section, frozen=True):
+    """A card reader on two lines."""
+
+    data0: Annotated[int, Meta(ge=0, le=511)]  # offset on the chip
+    data1: Annotated[int, Meta(ge=0, le=511)]
+    chip: str = "/dev/gpiochip0"
+    bits: Annotated[tuple[Literal[26, 34, 37], ...], Meta(min_length=1)] = (26,)  # of the site's cards
+
+
+class ReadersConfig(_Section, frozen=True):
+    """The card readers."""
+
+    wedge: WedgeConfig | None = None
+    wiegand: WiegandConfig | None = None
+
+
 class TlsConfig(_Section, frozen=True):
     """TLS for the broker. `cert` and `key` are this door's client certificate."""
 
@@ -126,11 +169,14 @@ class Config(_Section, frozen=True):
     state_dir: Annotated[str, Meta(pattern="^/")] = "/var/lib/doord"
     socket: Annotated[str, Meta(pattern="^/")] = "/run/doord/control.sock"
     key_file: str = ""  # empty: gallery.key in state_dir
+    rights_file: str = ""  # empty: everybody enrolled may enter always
     camera: CameraConfig = CameraConfig()
     models: ModelsConfig = ModelsConfig()
     quality: QualityConfig = QualityConfig()
     decision: DecisionConfig = DecisionConfig()
     pad: PadConfig = PadConfig()
+    access: AccessConfig = AccessConfig()
+    readers: ReadersConfig = ReadersConfig()
     mqtt: MqttConfig | None = None
 
     @property
@@ -142,6 +188,16 @@ class Config(_Section, frozen=True):
     def key_path(self) -> Path:
         """The gallery's key file."""
         return Path(self.key_file) if self.key_file else Path(self.state_dir) / "gallery.key"
+
+    @property
+    def cards_path(self) -> Path:
+        """The cards that were given out."""
+        return Path(self.state_dir) / "cards.sealed"
+
+    @property
+    def modes(self) -> list[AccessMode]:
+        """Every access mode that can hold at this door."""
+        return [self.access.mode, *(period.mode for period in self.access.by_schedule)]
 
 
 def load_config(path: str | Path) -> Config:
@@ -191,6 +247,22 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))
     if config.mqtt and config.mqtt.password_file and not config.mqtt.username:
         found.append(("mqtt.username", "a name beside password_file", ""))
+    return found + _reader_contradictions(config)
+
+
+def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
+    found: list[tuple[str, str, object]] = []
+    readers, access, wiegand = config.readers, config.access, config.readers.wiegand
+    cards = [mode for mode in config.modes if mode != "face"]
+    if cards and readers.wedge is None and readers.wiegand is None:
+        found.append(("access.mode", "a reader in readers beside a mode with cards", cards[0]))
+    if access.by_schedule and not config.rights_file:
+        found.append(("access.by_schedule", "a rights_file, where the schedules stand", "none"))
+    if wiegand and wiegand.data0 == wiegand.data1:
+        found.append(("readers.wiegand.data1", "another line than data0", wiegand.data1))
+    relay = config.door.relay
+    if wiegand and wiegand.chip == relay.chip and relay.line in (wiegand.data0, wiegand.data1):
+        found.append(("readers.wiegand", "other lines than the relay's", relay.line))
     return found
 
 

@@ -15,12 +15,13 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from edge import errors
-from edge.desk import Desk, SubjectRow
+from edge.desk import CardChange, CardRow, Desk, SubjectRow
 from edge.doorman import DoorAction
 from edge.errors import DoordError, PayloadError
 from edge.identity.enrol import EnrolmentReport
@@ -80,6 +81,26 @@ class DoorOrder(msgspec.Struct, tag=True, frozen=True):
     minutes: float  # of `open`
 
 
+class Cards(msgspec.Struct, tag=True, frozen=True):
+    """List the cards."""
+
+
+class AddCard(msgspec.Struct, tag=True, frozen=True):
+    """Give a card to a subject."""
+
+    subject: Annotated[str, Meta(max_length=64)]
+    card: Annotated[str, Meta(max_length=64)]
+    enabled: bool
+    expires_at: Annotated[int, Meta(ge=0, le=2**35)] | None
+
+
+class ChangeCard(msgspec.Struct, tag=True, frozen=True):
+    """Remove, enable or disable a card."""
+
+    card_id: Annotated[str, Meta(max_length=64)]
+    change: CardChange
+
+
 class GetStatus(msgspec.Struct, tag=True, frozen=True):
     """What the daemon is doing."""
 
@@ -103,6 +124,12 @@ class Rows(msgspec.Struct, tag=True, frozen=True):
     rows: list[SubjectRow]
 
 
+class CardRows(msgspec.Struct, tag=True, frozen=True):
+    """Cards that were given out."""
+
+    rows: list[CardRow]
+
+
 class Count(msgspec.Struct, tag=True, frozen=True):
     """How many templates came or went."""
 
@@ -121,8 +148,20 @@ class Blob(msgspec.Struct, tag=True, frozen=True):
     data: bytes
 
 
-Request: TypeAlias = Enrol | EnrolCamera | Subjects | Remove | Export | Import | DoorOrder | GetStatus
-Answer: TypeAlias = Failed | Report | Rows | Count | Obeyed | Blob
+Request: TypeAlias = (
+    Enrol
+    | EnrolCamera
+    | Subjects
+    | Remove
+    | Export
+    | Import
+    | Cards
+    | AddCard
+    | ChangeCard
+    | DoorOrder
+    | GetStatus
+)
+Answer: TypeAlias = Failed | Report | Rows | CardRows | Count | Obeyed | Blob
 _A = TypeVar("_A", bound=Answer)
 _REQUESTS = msgspec.msgpack.Decoder(Request)
 _ANSWERS = msgspec.msgpack.Decoder(Answer)
@@ -267,6 +306,12 @@ def _ask(desk: Desk, request: Request, wanted: Callable[[], bool]) -> Answer:
         return Blob(desk.export(request.passphrase))
     if isinstance(request, Import):
         return Count(desk.import_(request.data, request.passphrase))
+    if isinstance(request, Cards):
+        return CardRows(desk.cards())
+    if isinstance(request, AddCard):
+        return CardRows([desk.add_card(request.subject, request.card, request.enabled, request.expires_at)])
+    if isinstance(request, ChangeCard):
+        return CardRows([desk.change_card(request.card_id, request.change)])
     return Rows(desk.subjects())
 
 
@@ -323,6 +368,24 @@ class RemoteDesk:
     def order(self, action: DoorAction, minutes: float) -> bool:
         """Whether the door did it; `minutes`: of `open`."""
         return self._call(DoorOrder(action, minutes), Obeyed).obeyed
+
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        return self._call(Cards(), CardRows).rows
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """See Desk."""
+        return self._one_card(AddCard(subject, card, enabled, expires_at))
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """See Desk."""
+        return self._one_card(ChangeCard(card_id, change))
+
+    def _one_card(self, request: AddCard | ChangeCard) -> CardRow:
+        rows = self._call(request, CardRows).rows
+        if len(rows) != 1:
+            raise PayloadError(f"{self._path}: expected one card, got {len(rows)}")
+        return rows[0]
 
     def status(self) -> bytes:
         """The daemon's status as JSON."""

@@ -19,24 +19,29 @@ from types import FrameType
 import msgspec
 
 from edge import __version__
+from edge.access import Access
 from edge.attendant import Attendant
+from edge.clock import SystemClock
 from edge.config import NO_PAD, Config, MqttConfig
 from edge.control import ControlServer
 from edge.desk import LocalDesk
 from edge.door.controller import DoorController, DoorStatus
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
+from edge.door.readers import open_readers
 from edge.doorman import Doorman, tell_doord_lock
 from edge.errors import ConfigError, LineError
 from edge.faces import Faces
+from edge.identity.claim import Verifier
+from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.journal import notify
 from edge.link import wire
 from edge.link.mqtt import MqttLink
 from edge.link.outbox import MemoryOutbox
 from edge.link.port import Health, Link, NullLink
-from edge.ports import CameraSource, DoorInputs, DoorSignals, LockLines
-from edge.values import DoorMode, Reason
+from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
+from edge.values import DoorMode, Gallery, Reason
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
@@ -106,6 +111,7 @@ class Daemon:
         link: Link,
         inputs: DoorInputs | None = None,
         signals: DoorSignals | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._config = config
         self.link = link
@@ -115,10 +121,19 @@ class Daemon:
         )
         self.faces = Faces(config)
         self.grabber = Grabber(open_source, config.camera)
+        self.access = Access(config, clock or SystemClock(Path(config.state_dir) / "clock.floor"))
         max_age_s = config.camera.max_frame_age_ms / 1000
         self.attendant = Attendant(
-            Decider(config.decision, max_age_s), self.door, self._post, self._setting, max_age_s
+            Decider(config.decision, max_age_s),
+            Verifier(config.decision, max_age_s, config.access.claim_timeout_s),
+            self.access,
+            self.faces.gallery,
+            self.door,
+            self._post,
+            self._setting,
+            max_age_s,
         )
+        self.readers = open_readers(config, self.attendant.present)
         self._last_refusal: Reason | None = None
         self._door_status = DoorStatus(DoorMode.LOCKED, "unknown")
         self._stopping = threading.Event()
@@ -143,6 +158,7 @@ class Daemon:
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
         )
         self._workers.append(Worker("control", self._control.step))
+        self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
         if loop is not None:
             self.grabber.start()
             self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
@@ -155,16 +171,23 @@ class Daemon:
         if pipeline is None:
             return None
         health = CameraHealth(self._config.camera, live=not self._config.simulation)
-        return VisionLoop(self.grabber, health, pipeline, self.faces.searchable)
+        return VisionLoop(self.grabber, health, pipeline, self._searchable)
+
+    def _searchable(self) -> Gallery | None:
+        """Nobody is searched for where a face alone opens nothing."""
+        return self.faces.searchable() if Evidence.FACE in self.access.enough() else None
 
     def _desk(self) -> LocalDesk | None:
         if self.faces.store is None:
             return None
         take_pictures = self._loop.take_pictures if self._loop else None
-        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self._gallery_changed)
+        cards = self.access.card_file
+        return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self._desk_changed, cards)
 
-    def _gallery_changed(self) -> None:
+    def _desk_changed(self) -> None:
+        """Put what the desk did in force. Raises GalleryError: nobody is let in by face until it is."""
         try:
+            self.access.load()
             self.faces.gallery_changed()
         finally:
             self._publish_state()
@@ -178,11 +201,15 @@ class Daemon:
             worker.tend(now)
         self.link.tend()
         retry = self.faces.damaged and now >= self._next_gallery_try
-        if retry or self._reload.is_set():
+        reload = self._reload.is_set()
+        if reload:
             self._reload.clear()
+            self.access.load()
+        if retry or reload:
             self._next_gallery_try = now + _GALLERY_RETRY_S
             self.faces.load_gallery()
             self._publish_state()
+        self.access.tend()
         self._tell_health(now)
 
     def wait(self) -> None:
@@ -209,6 +236,9 @@ class Daemon:
         self.grabber.stop()
         for worker in self._workers:
             worker.stop()
+        for reader in self.readers:
+            reader.close()
+        self.access.tend(at_once=True)
         self.attendant.tell("Stopped", "the service ends, the door is locked")
         if self._control is not None:
             self._control.close()
@@ -219,7 +249,9 @@ class Daemon:
         self.attendant.tell(kind, detail)
 
     def _why_not(self, now: float) -> list[str]:
-        problems = self.faces.why_not()
+        by_face = Evidence.FACE in self.access.enough()
+        problems = self.faces.why_not(searched=by_face) + self.access.why_not()
+        problems += [] if by_face else [reader.fault for reader in self.readers if reader.fault]
         camera = self._camera_problem()
         problems += [f"camera: {camera}"] if camera else []
         if self._loop is not None and now - self._loop.beat > _VISION_BEAT_S:
@@ -324,7 +356,11 @@ def build(
         spec = ""
     tell_doord_lock(Path(config.socket).parent / "lines", spec)
     source = open_source or (lambda: open_camera(config.camera))
-    return Daemon(config, lines, source, _link(config), inputs, signals)
+    try:
+        return Daemon(config, lines, source, _link(config), inputs, signals)
+    except LineError:  # a reader's lines
+        lines.close()
+        raise
 
 
 def _link(config: Config) -> Link:
@@ -344,7 +380,7 @@ def _mqtt(config: Config, mqtt: MqttConfig) -> Link:
 
 
 def run(config: Config) -> int:
-    """`doord run`: until SIGTERM or SIGINT; SIGHUP reads the gallery again. The exit code."""
+    """`doord run`: until SIGTERM or SIGINT; SIGHUP reads gallery, rights and cards again. The exit code."""
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site)
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")

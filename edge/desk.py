@@ -10,13 +10,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, GalleryError
+from edge.identity.cards import CardFile
+from edge.identity.credentials import Credential
 from edge.identity.enrol import Enroller, EnrolmentReport
 from edge.identity.gallery import check_subject
 from edge.identity.store import SqliteGallery
@@ -29,6 +31,7 @@ CAMERA_PICTURES = 5
 _APART_S = 0.4  # between two pictures of a sitting: a face moves meanwhile
 _SITTING_S = 15.0
 
+CardChange = Literal["remove", "enable", "disable"]
 TakePictures = Callable[[int, float, float, Callable[[], bool]], list[NDArray[np.uint8]]]
 
 
@@ -41,8 +44,23 @@ class SubjectRow(msgspec.Struct, frozen=True):
     first_enrolled_at_utc: str
 
 
+class CardRow(msgspec.Struct, frozen=True):
+    """One card that was given out; `id` tells nothing of its number."""
+
+    id: str
+    subject: str
+    enabled: bool
+    expires_at_utc: str | None  # RFC 3339
+
+    @classmethod
+    def of(cls, card: Credential) -> CardRow:
+        """What may be told of a card."""
+        at = card.expires_at_utc
+        return cls(card.id, card.subject, card.enabled, None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}")
+
+
 class Desk(Protocol):
-    """What `doord enrol` and `doord gallery` call."""
+    """What `doord enrol`, `doord gallery` and `doord card` call."""
 
     def enrol(
         self, subject: str, photos: Sequence[tuple[str, bytes]], force_lookalike: bool
@@ -70,6 +88,19 @@ class Desk(Protocol):
     def import_(self, data: bytes, passphrase: str | None) -> int:
         """Add the templates of an exported file; how many were new. Raises GalleryError."""
 
+    def cards(self) -> list[CardRow]:
+        """Which cards were given out. Raises GalleryError."""
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """Give a card (its `card_text`) to a subject; `expires_at`: s since 1970.
+
+        Raises:
+            GalleryError: no subject id, or the file can't be written. CardError: too many.
+        """
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """Remove, enable or disable a card. Raises CardError: not there; GalleryError."""
+
 
 class LocalDesk:
     """The desk over the gallery's files; `changed` is called after every change."""
@@ -80,8 +111,10 @@ class LocalDesk:
         enroller: Enroller | None,
         take_pictures: TakePictures | None = None,
         changed: Callable[[], None] = lambda: None,
+        card_file: CardFile | None = None,
     ) -> None:
         """`enroller` is None when no model runs, `take_pictures` when there is no camera."""
+        self._card_file = card_file
         self._store = store
         self._enroller = enroller
         self._take_pictures = take_pictures
@@ -151,6 +184,31 @@ class LocalDesk:
         log.info("gallery: %d templates imported", len(new))
         self._changed()
         return len(new)
+
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        rows = [CardRow.of(card) for card in self._cards().load().by_digest.values()]
+        return sorted(rows, key=lambda row: (row.subject, row.id))
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """See Desk."""
+        check_subject(subject)
+        expires = None if expires_at is None else datetime.fromtimestamp(expires_at, timezone.utc)
+        made = self._cards().add(card, subject, enabled, expires)
+        self._changed()
+        return CardRow.of(made)
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """See Desk."""
+        cards = self._cards()
+        done = cards.remove(card_id) if change == "remove" else cards.enable(card_id, change == "enable")
+        self._changed()
+        return CardRow.of(done)
+
+    def _cards(self) -> CardFile:
+        if self._card_file is None:
+            raise GalleryError("no cards are kept here: see doord doctor")
+        return self._card_file
 
 
 def now_utc() -> str:

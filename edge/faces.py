@@ -79,15 +79,19 @@ class Faces:
         """Whether reading the gallery failed the last time."""
         return self._gallery_problem is not None
 
-    def why_not(self) -> list[str]:
-        """Why no face can be granted; empty when one can."""
+    def why_not(self, searched: bool = True) -> list[str]:
+        """Why no face can be granted; empty when one can. `searched`: 1:N, else 1:1 after a card."""
         gallery = self._gallery
         problems = [self._model_problem] if self._model_problem else []
         if gallery is None:
             return problems + ([self._gallery_problem] if self._gallery_problem else [])
-        refusal = self._fpir_refusal(gallery)
+        refusal = self._fpir_refusal(gallery) if searched else None
         problems += [refusal] if refusal else []
         return problems if len(gallery) else [*problems, "nobody is enrolled"]
+
+    def gallery(self) -> Gallery | None:
+        """The gallery in force; a claimed subject may be verified in it whatever its size."""
+        return self._gallery
 
     def searchable(self) -> Gallery | None:
         """The gallery that faces may be searched in now, or None."""
@@ -118,6 +122,12 @@ class Faces:
             self._lock.release()
 
 
+def _searches(config: Config) -> bool:
+    """Whether a face alone ever opens this door; behind a card the gallery's size is no matter."""
+    modes = {config.access.mode, *(period.mode for period in config.access.by_schedule)}
+    return bool(modes & {"face", "card_or_face"})
+
+
 def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> Enroller:
     """An enroller that refuses what the door's gate would refuse."""
     embedder, decision = pipeline.embedder, config.decision
@@ -128,5 +138,5 @@ def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> E
         embedder.dimension,
         decision.threshold,
         embedder.fmr,
-        1.0 if decision.fpir_accepted_by.strip() else decision.max_fpir,
+        1.0 if decision.fpir_accepted_by.strip() or not _searches(config) else decision.max_fpir,
     )

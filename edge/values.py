@@ -146,7 +146,7 @@ class Grant:
     """Open the door for this subject."""
 
     subject: str
-    distance: float
+    distance: float | None  # L2; None: a card opened, no face was compared
     extended: bool = False  # who needs longer to come in
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import DecisionConfig
-from edge.identity.decide import Decider, Deciding, fpir_refusal
+from edge.identity.attempt import Running
+from edge.identity.decide import Decider, Deciding, Step, fpir_refusal
 from edge.identity.throttle import Throttle, rule
 from edge.values import Attempt, Candidate, Deny, Grant, Match, Observation, Probe, Reason
 
@@ -330,3 +331,61 @@ def test_the_memory_of_unknown_people_is_bounded():
         _, state, _ = run([face(i * 2.0, None, who=i), nobody(i * 2.0 + 1.2)], state=state)
     assert len(state.unknown) == 16
     assert replace(state, running=None).running is None
+
+
+def test_who_has_no_right_is_told_once_in_a_while_and_let_in_when_the_hour_strikes():
+    decider, state = Decider(CONFIG, MAX_AGE_S), Deciding()
+    granted = []
+    for t in frames(160):
+        step = decider.observe(state, face(t), t + 0.02)
+        state = step.state
+        if step.attempt:
+            granted.append(t)
+            state = decider.barred(state, "ada", t + 0.02)
+    assert len(granted) == 2
+    assert granted[1] - granted[0] == pytest.approx(CONFIG.repeat_s, abs=0.3)
+
+
+def test_a_poor_frame_of_who_has_no_right_is_no_stranger():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = decider.barred(Deciding(), "ada", 0.0)
+    _, state, _ = run([face(t, distance=0.85) for t in frames(20, 0.1)], state=state)
+    assert state.running is None
+
+
+def test_who_was_let_in_by_card_starts_no_attempt_by_face():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = decider.admitted(Deciding(), "ada", 0.0)
+    assert run([face(t) for t in frames(40, 0.1)], state=state)[0] == []
+
+
+def test_an_attempt_that_a_card_takes_over_is_no_refusal():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = decider.observe(Deciding(), face(0.0, None), 0.02).state
+    state = decider.set_aside(state)
+    assert decider.tick(state, 9.0) == Step(state)
+
+
+def test_refused_claims_count_at_the_door_and_raise_one_alarm():
+    decider, state = Decider(CONFIG, MAX_AGE_S), Deciding()
+    alarms = []
+    for i in range(12):
+        step = decider.count_refusal(state, float(i))
+        state = step.state
+        alarms.append(step.alarm)
+    assert alarms == [False] * 9 + [True] + [False] * 2
+    assert state.throttle.raised(12.0, CONFIG)
+    assert decider.rule(state, 12.0).confirm == 3
+
+
+def test_a_fault_while_nobody_is_there_is_no_attempt():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    assert decider.interrupt(Deciding(), Reason.CAMERA_FAULT, 1.0) == Step(Deciding())
+
+
+def test_an_attempt_without_a_vector_resembles_nobody():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = Deciding(running=Running(0.0, 0.0, Observation(0.0)))
+    step = decider.interrupt(state, Reason.CAMERA_FAULT, 1.0)
+    assert step.attempt is not None
+    assert step.state.unknown == ()

@@ -193,7 +193,7 @@ def test_status_and_state_come_back_from_their_bytes():
         ("kind", "AccessMaybe"),
         ("subject", "Ada Lovelace"),
         ("subject", "ada\n"),
-        ("distance", None),
+        ("distance", "near"),
         ("more", 1),
     ],
 )

@@ -51,6 +51,20 @@ def _candidate(gallery: Gallery, row: int, away: NDArray[np.float32]) -> Candida
     return Candidate(gallery.subjects[int(gallery.owners[row])], float(away[row]))
 
 
+def compare(probe: Probe, gallery: Gallery, subject: str) -> Match | None:
+    """1:1: the claimed subject as the only candidate, so there is no other to be near.
+
+    None when probe and gallery come from different models. No candidate: the subject has no
+    template here, or the probe is no unit vector.
+    """
+    if probe.model != gallery.model:
+        return None
+    if subject not in gallery.subjects or not _is_unit(probe.vector):
+        return Match()
+    own = gallery.templates[gallery.owners == gallery.subjects.index(subject)]
+    return Match(Candidate(subject, float(distances(probe.vector, own).min())))
+
+
 def verify(
     probe: Probe, gallery: Gallery, subject: str, threshold: float
 ) -> tuple[Grant | Deny, float | None]:
@@ -58,17 +72,11 @@ def verify(
 
     Unauthorized: the subject has no template here.
     """
-    if probe.model != gallery.model:
-        return Deny(Reason.WRONG_MODEL), None
-    if subject not in gallery.subjects:
+    match = compare(probe, gallery, subject)
+    if match is not None and subject not in gallery.subjects:
         return Deny(Reason.UNAUTHORIZED), None
-    if not _is_unit(probe.vector):
-        return Deny(Reason.NO_MATCH), None
-    own = gallery.templates[gallery.owners == gallery.subjects.index(subject)]
-    distance = float(distances(probe.vector, own).min())
-    if not distance < min(threshold, DISTANCE_CEILING):
-        return Deny(Reason.NO_MATCH), distance
-    return Grant(subject, distance), distance
+    distance = match.best.distance if match and match.best else None
+    return identify(match, threshold, margin=0), distance
 
 
 def identify(match: Match | None, threshold: float, margin: float) -> Grant | Deny:

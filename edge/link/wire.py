@@ -116,15 +116,15 @@ class _OfAttempt(_Event, frozen=True):
 
 
 class Granted(_OfAttempt, frozen=True):
-    """A face opened the door."""
+    """A face, a card or both opened the door."""
 
     kind: Literal["AccessGranted"]
     subject: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
-    distance: float  # L2, two decimals
+    distance: float | None  # L2, two decimals; None: a card alone opened the door
 
 
 class Denied(_OfAttempt, frozen=True):
-    """A face did not open the door."""
+    """A face, a card or both did not open the door."""
 
     kind: Literal["AccessDenied"]
     reason: Reason
@@ -228,7 +228,7 @@ def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted |
     }
     if isinstance(decision, Grant):
         return Granted(
-            **common, kind="AccessGranted", subject=decision.subject, distance=round(decision.distance, 2)
+            **common, kind="AccessGranted", subject=decision.subject, distance=_finite(decision.distance, 2)
         )
     return Denied(**common, kind="AccessDenied", reason=decision.reason)
 

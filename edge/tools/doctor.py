@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from edge.access import checked_rights
+from edge.clock import believed_by_kernel
 from edge.config import NO_PAD, Config, shown_source
 from edge.control import RemoteDesk
 from edge.door.chips import chip_path, line_offset
@@ -43,6 +45,9 @@ def examine(config: Config) -> Iterator[Finding]:
         ("models", _models),
         ("camera", _camera),
         ("gallery", _gallery),
+        ("rights", _rights),
+        ("clock", _clock),
+        ("readers", _readers),
         ("lines", _lines),
         ("broker", _broker),
     ):
@@ -101,6 +106,30 @@ def _gallery(config: Config) -> Finding:
     if refusal:
         return Finding("gallery", "fail", f"{there}; {refusal}")
     return Finding("gallery", "ok" if len(gallery) else "warn", there)
+
+
+def _rights(config: Config) -> Finding:
+    rights = checked_rights(config)
+    if not config.rights_file:
+        return Finding("rights", "ok", "no rights_file: everybody enrolled may enter always")
+    return Finding("rights", "ok", f"{config.rights_file}: rights of {len(rights.subjects)} subjects")
+
+
+def _clock(_config: Config) -> Finding:
+    if believed_by_kernel():
+        return Finding("clock", "ok", "the kernel believes it")
+    words = "neither NTP nor a hardware clock has set it: rights that depend on the time are denied"
+    return Finding("clock", "warn", words)
+
+
+def _readers(config: Config) -> Finding:
+    wedge, wiegand = config.readers.wedge, config.readers.wiegand
+    paths = [wedge.device] if wedge else []
+    paths += [wiegand.chip] if wiegand and not config.simulation else []
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing:
+        return Finding("readers", "fail", f"{missing[0]}: is not there")
+    return Finding("readers", "ok", ", ".join(paths) or "no card reader is configured")
 
 
 def _lines(config: Config) -> Finding:

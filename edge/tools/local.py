@@ -16,6 +16,7 @@ from edge.desk import Desk, LocalDesk, TakePictures
 from edge.disk import FileKey, StateLock, make_private_folder
 from edge.errors import EnrolmentError, GalleryError
 from edge.faces import make_enroller
+from edge.identity.cards import CardFile
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.values import Gallery
 from edge.vision.camera import open_camera
@@ -40,10 +41,12 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     stack.enter_context(StateLock(config.gallery_path.parent))
     store = open_gallery(config.gallery_path, FileKey(config.key_path))
     stack.callback(store.close)
+    cards = CardFile(config.cards_path, FileKey(config.key_path))
     if not models:
-        return LocalDesk(store, None)
+        return LocalDesk(store, None, card_file=cards)
     pipeline = Pipeline.load(config.models, config.quality)
-    return LocalDesk(store, make_enroller(config, pipeline, store), _sitting(config, pipeline))
+    enroller = make_enroller(config, pipeline, store)
+    return LocalDesk(store, enroller, _sitting(config, pipeline), card_file=cards)
 
 
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
