@@ -7,6 +7,7 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     values     the nouns                        errors    the faults
     ports      what drivers and fakes promise   vision/   camera, detector, embedder, quality
     identity/  gallery, matching, deciding      door/     the door's table, its only controller, GPIO
+    doorman    commands to the door             lock      doord-lock, after the daemon's end
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
     evaluate/  accuracy measured                tools/    doctor, bench, pictures
 """

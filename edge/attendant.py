@@ -20,6 +20,8 @@ from edge.vision.loop import Seen
 
 log = logging.getLogger(__name__)
 
+_PLAIN = frozenset({"Started", "Stopped", "CameraRestored", "DoorAlarmCleared", "ExitRequested"})
+
 
 class Opener(Protocol):
     """The door's controller, or its sibling in tests."""
@@ -66,8 +68,7 @@ class Attendant:
 
     def tell(self, kind: NoticeKind, detail: str) -> None:
         """Report something that is no attempt."""
-        level = logging.INFO if kind in ("Started", "Stopped", "CameraRestored") else logging.WARNING
-        log.log(level, "%s: %s", kind, detail)
+        log.log(logging.INFO if kind in _PLAIN else logging.WARNING, "%s: %s", kind, detail)
         self._post(notice(kind, detail, self._stamp(), self._setting()))
 
     def _note_camera(self, fault: str | None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_door import door_parser, state
 from edge.config import DEFAULT_PATH, Config, ModelsConfig, QualityConfig, load_config
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
 from edge.values import DISTANCE_CEILING
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("picture", type=Path)
     sub.add_argument("--annotate", type=Path, metavar="OUT", help="write the picture with the verdict")
 
+    door_parser(command("door", state, "see and move the door by hand"), shared)
     command("status", _status, "what the running daemon is doing")
     command("doctor", _doctor, "try every part the door needs")
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(

@@ -8,19 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
+from edge.door_config import DoorConfig as DoorConfig
+from edge.door_config import RelayConfig as RelayConfig
+from edge.door_config import contradictions
 from edge.errors import ConfigError
+from edge.strict import Section as _Section
 from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
-
-
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base: frozen, and an unknown key is an error."""
 
 
 class CameraConfig(_Section, frozen=True):
@@ -91,21 +90,6 @@ class PadConfig(_Section, frozen=True):
     """Presentation-attack detection. This version has none and says so at every start."""
 
     mode: Literal["off"] = "off"
-
-
-class RelayConfig(_Section, frozen=True):
-    """The output that releases the strike."""
-
-    line: Annotated[int, Meta(ge=0, le=511)]  # offset on the chip
-    chip: str = "/dev/gpiochip0"
-    active: Literal["high", "low"] = "high"  # the level that unlocks
-
-
-class DoorConfig(_Section, frozen=True):
-    """The door."""
-
-    relay: RelayConfig
-    unlock_s: Annotated[float, Meta(gt=0, le=60)] = 3
 
 
 class TlsConfig(_Section, frozen=True):
@@ -181,7 +165,7 @@ def parse_config(text: str, where: str = "config.yaml") -> Config:
 
 def _contradictions(config: Config) -> list[tuple[str, str, object]]:
     """What each field alone can't show: (path, expected, got)."""
-    found: list[tuple[str, str, object]] = []
+    found = contradictions(config.door)
     decision, quality = config.decision, config.quality
     if decision.confirm > decision.confirm_of:
         found.append(("decision.confirm", f"at most confirm_of ({decision.confirm_of})", decision.confirm))

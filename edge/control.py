@@ -18,6 +18,7 @@ import msgspec
 
 from edge import errors
 from edge.desk import Desk, SubjectRow
+from edge.doorman import DoorAction
 from edge.errors import DoordError, PayloadError
 from edge.identity.enrol import EnrolmentReport
 
@@ -67,6 +68,13 @@ class Import(msgspec.Struct, tag=True, frozen=True):
     passphrase: str | None
 
 
+class DoorOrder(msgspec.Struct, tag=True, frozen=True):
+    """Move the door."""
+
+    action: DoorAction
+    minutes: float  # of `open`
+
+
 class GetStatus(msgspec.Struct, tag=True, frozen=True):
     """What the daemon is doing."""
 
@@ -96,14 +104,20 @@ class Count(msgspec.Struct, tag=True, frozen=True):
     count: int
 
 
+class Obeyed(msgspec.Struct, tag=True, frozen=True):
+    """Whether the door did it."""
+
+    obeyed: bool
+
+
 class Blob(msgspec.Struct, tag=True, frozen=True):
     """A file's content, or JSON."""
 
     data: bytes
 
 
-Request: TypeAlias = Enrol | EnrolCamera | Subjects | Remove | Export | Import | GetStatus
-Answer: TypeAlias = Failed | Report | Rows | Count | Blob
+Request: TypeAlias = Enrol | EnrolCamera | Subjects | Remove | Export | Import | DoorOrder | GetStatus
+Answer: TypeAlias = Failed | Report | Rows | Count | Obeyed | Blob
 _A = TypeVar("_A", bound=Answer)
 _REQUESTS = msgspec.msgpack.Decoder(Request)
 _ANSWERS = msgspec.msgpack.Decoder(Answer)
@@ -134,10 +148,21 @@ def _exactly(talk: socket.socket, count: int) -> bytes:
 class ControlServer:
     """Answers one client at a time on the daemon's thread "control"."""
 
-    def __init__(self, path: Path, desk: Desk | None, status: Callable[[], bytes]) -> None:
-        """`desk` is None when the gallery can't be used. Raises ConfigError: no such folder."""
+    def __init__(
+        self,
+        path: Path,
+        desk: Desk | None,
+        status: Callable[[], bytes],
+        order: Callable[[DoorAction, float], bool],
+    ) -> None:
+        """`order` moves the door; `desk` is None when the gallery can't be used.
+
+        Raises:
+            ConfigError: no such folder.
+        """
         self._desk = desk
         self._status = status
+        self._order = order
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -181,6 +206,8 @@ class ControlServer:
     def _carry_out(self, request: Request) -> Answer:
         if isinstance(request, GetStatus):
             return Blob(self._status())
+        if isinstance(request, DoorOrder):
+            return Obeyed(self._order(request.action, request.minutes))
         if self._desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
         return _ask(self._desk, request)
@@ -244,6 +271,10 @@ class RemoteDesk:
     def import_(self, data: bytes, passphrase: str | None) -> int:
         """See Desk."""
         return self._call(Import(data, passphrase), Count).count
+
+    def order(self, action: DoorAction, minutes: float) -> bool:
+        """Whether the door did it; `minutes`: of `open`."""
+        return self._call(DoorOrder(action, minutes), Obeyed).obeyed
 
     def status(self) -> bytes:
         """The daemon's status as JSON."""

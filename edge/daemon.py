@@ -24,7 +24,9 @@ from edge.config import Config
 from edge.control import ControlServer
 from edge.desk import LocalDesk
 from edge.door.controller import DoorController, DoorStatus
-from edge.door.gpio import claim_relay
+from edge.door.lines import claim_door
+from edge.door.notices import DoorNotice
+from edge.doorman import Doorman, tell_doord_lock
 from edge.errors import ConfigError, LineError
 from edge.faces import Faces
 from edge.identity.decide import Decider
@@ -33,7 +35,7 @@ from edge.link import wire
 from edge.link.mqtt import MqttLink
 from edge.link.outbox import MemoryOutbox
 from edge.link.port import Health, Link, NullLink
-from edge.ports import CameraSource, LockLines
+from edge.ports import CameraSource, DoorInputs, DoorSignals, LockLines
 from edge.values import DoorMode, Reason
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
@@ -89,11 +91,20 @@ class Daemon:
     """All parts of a running door."""
 
     def __init__(
-        self, config: Config, lines: LockLines, open_source: Callable[[], CameraSource], link: Link
+        self,
+        config: Config,
+        lines: LockLines,
+        open_source: Callable[[], CameraSource],
+        link: Link,
+        inputs: DoorInputs | None = None,
+        signals: DoorSignals | None = None,
     ) -> None:
         self._config = config
         self.link = link
-        self.door = DoorController(lines, config.door.unlock_s, self._on_state)
+        self.doorman = Doorman(Path(config.state_dir))
+        self.door = DoorController(
+            lines, config.door, self._on_state, self._on_notice, inputs, signals, self.doorman.locked_down
+        )
         self.faces = Faces(config)
         self.grabber = Grabber(open_source, config.camera)
         max_age_s = config.camera.max_frame_age_ms / 1000
@@ -113,7 +124,12 @@ class Daemon:
         self.door.start()
         self.link.start()
         loop = self._vision()
-        self._control = ControlServer(Path(self._config.socket), self._desk(loop), self._status_json)
+        self._control = ControlServer(
+            Path(self._config.socket),
+            self._desk(loop),
+            self._status_json,
+            lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
+        )
         self._workers.append(Worker("control", self._control.step))
         if loop is not None:
             self.grabber.start()
@@ -170,6 +186,9 @@ class Daemon:
         self.link.close()
         self.faces.close()
 
+    def _on_notice(self, kind: DoorNotice, detail: str) -> None:
+        self.attendant.tell(kind, detail)
+
     def _why_not(self) -> list[str]:
         problems = self.faces.why_not()
         camera = self._camera_problem()
@@ -210,6 +229,8 @@ class Daemon:
             "events_dropped": self.link.dropped,
             "mode": self._door_status.mode,
             "lock": self._door_status.lock,
+            "dps": self._door_status.dps,
+            "alarms": self._door_status.alarms,
         }
         return msgspec.json.encode(status)
 
@@ -227,7 +248,7 @@ class Daemon:
             self._publish_state()
 
     def _on_state(self, status: DoorStatus) -> None:
-        log.info("door %s, lock %s", status.mode.value, status.lock)
+        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps)
         self._door_status = status
         self._publish_state()
 
@@ -241,25 +262,38 @@ class Daemon:
                 gallery=self.faces.version,
                 changed_at=wire.rfc3339(time.time()),
                 last_refusal=self._last_refusal,
+                dps=status.dps,
+                alarms=list(status.alarms),
             )
         )
 
 
 def build(
-    config: Config, lines: LockLines | None = None, open_source: Callable[[], CameraSource] | None = None
+    config: Config,
+    lines: LockLines | None = None,
+    open_source: Callable[[], CameraSource] | None = None,
+    inputs: DoorInputs | None = None,
+    signals: DoorSignals | None = None,
 ) -> Daemon:
-    """Wire a door; the line is claimed and locked before anything else is looked at.
+    """Wire a door; its lines are claimed and locked before anything else is looked at.
 
     Tests hand in siblings of the lines and the camera.
 
     Raises:
         ConfigError, LineError: nothing runs, exit 78.
     """
-    claimed = lines or claim_relay(config.door.relay, config.simulation)
+    if lines is None:
+        claimed = claim_door(config.door, config.simulation)
+        lines, inputs, signals = claimed.relay, claimed.inputs, claimed.signals
+        spec = "" if config.simulation else claimed.relay.spec
+    else:
+        spec = ""
     try:
-        return Daemon(config, claimed, open_source or (lambda: open_camera(config.camera)), _link(config))
+        tell_doord_lock(Path(config.socket).parent / "lines", spec)
+        source = open_source or (lambda: open_camera(config.camera))
+        return Daemon(config, lines, source, _link(config), inputs, signals)
     except ConfigError:
-        claimed.close()
+        lines.close()
         raise
 
 

@@ -19,6 +19,10 @@ class LineError(DoordError, OSError):
     """A door line can't be claimed or driven."""
 
 
+class DutyExceeded(LineError):
+    """The lock was unlocked for too long in this hour; nothing moved."""
+
+
 class ModelError(DoordError, RuntimeError):
     """A model file is missing, altered, or fails its known-answer test."""
 

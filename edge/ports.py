@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.values import Face, Frame, Gallery, Template
+
+InputRole: TypeAlias = Literal["dps", "rex", "tamper"]
 
 
 class CameraSource(Protocol):
@@ -76,12 +78,46 @@ class LockLines(Protocol):
     def lock(self) -> None:
         """Drive the line to locked at once. Raises LineError."""
 
-    def unlock(self, for_at_most_s: float) -> None:
+    def unlock(self, for_at_most_s: float, free: bool = False) -> None:
         """Drive the line to unlocked; the adapter itself locks after `for_at_most_s`.
 
+        Args:
+            for_at_most_s: 0 < s <= 60.
+            free: free access, which the hour's limit does not count.
+
         Raises:
+            DutyExceeded: it would be more than the hour's limit; nothing moved.
             LineError: the line can't be driven, or the time is not in 0 < s <= 60.
         """
 
     def close(self) -> None:
         """Lock and release; never raises, may be called twice."""
+
+
+class DoorInputs(Protocol):
+    """The contacts and the button of a door, as they are: not debounced."""
+
+    roles: frozenset[InputRole]
+    """Which of them there are."""
+
+    def watch(self, sink: Callable[[InputRole, bool, float], None]) -> None:
+        """Tell each edge from now on: role, whether it is active, s monotonic; from any thread.
+
+        `sink` neither blocks nor raises.
+        """
+
+    def read(self) -> dict[InputRole, bool]:
+        """Which are active now. Raises LineError."""
+
+    def close(self) -> None:
+        """Stop telling and release; never raises, may be called twice."""
+
+
+class DoorSignals(Protocol):
+    """The lamp and the sounder of a door, if it has them."""
+
+    def show(self, led: bool, sounder: bool) -> None:
+        """On or off. Raises LineError."""
+
+    def close(self) -> None:
+        """Off, and release; never raises, may be called twice."""

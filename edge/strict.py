@@ -19,6 +19,10 @@ from edge.errors import ConfigError
 T = TypeVar("T")
 
 
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what is configured: frozen, and an unknown key is an error."""
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the core schema, no duplicate keys and no aliases (they can recurse)."""
 

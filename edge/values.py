@@ -146,6 +146,7 @@ class Grant:
 
     subject: str
     distance: float
+    extended: bool = False  # who needs longer to come in
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +193,13 @@ class DoorMode(str, Enum):
     BLOCKED = "Blocked"
     LOCKED_DOWN = "LockedDown"
     LOCKED_OPEN = "LockedOpen"
+
+
+class Alarm(str, Enum):
+    """What is wrong at a door, as ONVIF names it (its door has no pre-alarm)."""
+
+    DOOR_FORCED_OPEN = "DoorForcedOpen"  # opened while locked
+    DOOR_OPEN_TOO_LONG = "DoorOpenTooLong"
+    DOOR_OPEN_PRE_ALARM = "DoorOpenPreAlarm"  # will be too long soon
+    DOOR_TAMPER = "DoorTamper"  # somebody opened the unit's case
+    DOOR_FAULT = "DoorFault"  # a line can't be driven or read

@@ -178,7 +178,7 @@ def test_doctor_tries_every_part_and_names_what_fails(tmp_path, capsys):
         "models": "ok",
         "camera": "fail",
         "gallery": "warn",
-        "relay": "ok",
+        "lines": "ok",
         "broker": "fail",
         "pad": "warn",
     }
@@ -187,6 +187,23 @@ def test_doctor_tries_every_part_and_names_what_fails(tmp_path, capsys):
 def test_status_of_a_door_that_does_not_run_is_no(site, capsys):
     code, out, _ = run(site, capsys, "status")
     assert (code, out) == (1, "doord is not running here\n")
+
+
+def test_the_doors_table_is_drawn_from_itself_and_the_readme_shows_it(capsys):
+    assert main(["door", "diagram"]) == 0
+    drawn = capsys.readouterr().out
+    assert drawn.startswith("stateDiagram-v2\n    [*] --> Locked\n    Locked --> Accessed: Granted, Rex")
+    readme = PICTURES.parents[1] / "README.md"
+    if readme.exists():  # it is no part of the wheel
+        assert f"```mermaid\n{drawn}```" in readme.read_text()
+
+
+@pytest.mark.parametrize(
+    "action", [["state"], ["pulse"], ["lock"], ["lockdown"], ["normal"], ["open", "5"], []]
+)
+def test_a_door_that_does_not_run_is_not_moved(site, capsys, action):
+    code, _, err = run(site, capsys, "door", *action)
+    assert (code, err) == (2, "doord is not running here\n")
 
 
 def test_bench_and_evaluate_run_without_a_configuration(capsys, tmp_path):

@@ -45,7 +45,38 @@ def test_the_shipped_config_is_valid():
         ("door: {relay: {line: 17}, unlock_ms: 3000}", "door.unlock_ms: unknown key; did you mean unlock_s?"),
         ("door: {relay: {line: 17}, unlock_s: 3s}", "door.unlock_s: expected float, got '3s'"),
         ("door: {relay: {line: 17}, unlock_s: 22:30}", "door.unlock_s: expected float, got '22:30'"),
-        ("door: {relay: {line: 017}}", "door.relay.line: expected int, got '017'"),
+        (
+            "door: {relay: {line: 017}}",
+            "door.relay.line: expected an offset such as 17, or name:LINE, got 017",
+        ),
+        ("door: {relay: {line: 17, chip: gpiochip0}}", "door.relay.chip: expected text matching"),
+        ("door: {relay: {line: 17}, rex: {line: 17}}", "door.rex.line: expected a line that door.relay has"),
+        (
+            "door: {relay: {line: 17, chip: 'label:x'}, dps: {line: 4}, rex: {line: 4, chip: 'label:x'}}",
+            "door.rex.line: expected a line that door.dps has not taken, got 4",
+        ),
+        (
+            "door: {relay: {line: 17}, dps: {line: 4, debounce_ms: 0}}",
+            "door.dps.debounce_ms: expected a value",
+        ),
+        ("door: {relay: {line: 17}, open_s: 2}", "door.open_s: expected at least unlock_s (3), got 2"),
+        (
+            "door: {relay: {line: 17}, extended_unlock_s: 2}",
+            "door.extended_unlock_s: expected at least unlock_s (3), got 2",
+        ),
+        (
+            "door: {relay: {line: 17}, extended_open_s: 20}",
+            "door.extended_open_s: expected at least open_s (30)",
+        ),
+        (
+            "door: {relay: {line: 17}, pre_alarm_s: 30}",
+            "door.pre_alarm_s: expected less than open_s (30), got 30",
+        ),
+        (
+            "door: {relay: {line: 17}, relock: on_open}",
+            "door.relock: expected a dps beside on_open, got none",
+        ),
+        ("door: {relay: {line: 17}, max_unlocked_s_per_hour: 5}", "door.max_unlocked_s_per_hour: expected a"),
         ("door: {relay: {line: 17, active: off}}", "door.relay.active"),
         ("door: {unlock_s: 3}", "door.relay: is missing"),
     ],
@@ -148,3 +179,17 @@ def _has_nan(data) -> bool:
     if isinstance(data, dict):
         return any(map(_has_nan, data.values()))
     return isinstance(data, list) and any(map(_has_nan, data))
+
+
+def test_a_door_with_all_its_lines_is_taken():
+    door = parse_config(
+        "site: hq\ndoor_id: front\ndoor:\n"
+        "  relay: {chip: 'label:pinctrl-rp1', line: 'name:RELAY', active: low}\n"
+        "  dps: {line: 4, pull: off}\n  rex: {line: 5, debounce_ms: 20}\n  tamper: {line: 6}\n"
+        "  sounder: {line: 7}\n  led: {line: 17, chip: /dev/gpiochip1}\n"
+        "  relock: on_open\n  unlock_s: 25\n"
+    ).door
+    assert list(door.lines()) == ["relay", "dps", "rex", "tamper", "sounder", "led"]
+    assert (door.dps.active, door.rex.active, door.rex.pull) == ("high", "low", "up")
+    assert (door.release_s(False), door.release_s(True)) == (25, 60)
+    assert (door.may_stand_open_s(False), door.may_stand_open_s(True)) == (30, 60)

@@ -38,7 +38,7 @@ def local(tmp_path, pipeline):
 
 @contextmanager
 def served(desk, path: Path):
-    server = ControlServer(path, desk, lambda: b'{"armed":true}')
+    server = ControlServer(path, desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse")
     done = threading.Event()
 
     def turn():

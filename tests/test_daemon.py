@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from broker import Broker, Listener, wait_until
 from door_site import Site, clip, python
+from fakes_door import FakeLgpio
 
+from edge.config import load_config
+from edge.daemon import build
 from edge.link.wire import GENESIS, Denied, Granted, Notice, decode_state, decode_status, follow
 
 
@@ -283,3 +288,102 @@ def test_readiness_is_told_to_systemd(site, tmp_path):
             del os.environ["NOTIFY_SOCKET"]
     assert b"READY=1" in told
     assert b"STATUS=not armed" in told
+
+
+# The door by hand, and with everything else broken
+
+
+def test_the_door_is_moved_by_hand(site):
+    site.config["door"]["unlock_s"] = 30
+    site.write()
+    with site.running():
+        site.wait_for("door Locked, lock locked")
+        wait_until(lambda: site.doord("door", "state", code=None).returncode == 0, "the socket answers")
+        assert site.doord("door", "pulse").stdout == "done\n"
+        state = json.loads(site.doord("door", "state", "--json").stdout)
+        assert (state["mode"], state["lock"]) == ("Accessed", "unlocked")
+        site.doord("door", "lock")
+        site.doord("door", "open", "5")
+        assert json.loads(site.doord("door", "state", "--json").stdout)["mode"] == "LockedOpen"
+        assert "not obeyed" in site.doord("door", "open", "5000", code=1).stdout
+        site.doord("door", "lockdown")
+        assert "not obeyed" in site.doord("door", "pulse", code=1).stdout
+        site.doord("door", "normal")
+        assert "Locked\n" in site.doord("door").stdout
+
+
+def test_no_restart_lifts_a_lockdown(site):
+    with site.running() as daemon:
+        site.wait_for("door Locked, lock locked")
+        wait_until(lambda: site.doord("door", "lockdown", code=None).returncode == 0, "it is locked down")
+        daemon.kill()
+        daemon.wait()
+    with site.running():
+        site.wait_for("door LockedDown, lock locked")
+        wait_until(lambda: site.doord("door", "normal", code=None).returncode == 0, "it is lifted")
+    with site.running():
+        wait_until(lambda: site.said.count("door Locked, lock locked") == 3, "it stays so")
+
+
+EXIT = """
+import sys, threading, time
+from edge.config import load_config
+from edge import daemon as d
+from edge.door.lines import claim_door
+
+config = load_config(sys.argv[1])
+lines = claim_door(config.door, simulation=True)
+daemon = d.build(config, lines.relay, None, lines.inputs, lines.signals)
+d._listen(daemon)
+daemon.start()
+pin = lines.inputs._contacts[0]._device.pin
+
+def leave():
+    pin.drive_low()
+    deadline = time.monotonic() + 10
+    while [change for _, change in lines.relay.history] != ["LOCK", "UNLOCK", "LOCK"]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    daemon.ask_to_stop()
+
+threading.Thread(target=leave).start()
+daemon.wait()
+print("WHY NOT", daemon.health().why_not)
+daemon.stop()
+history = [change for _, change in lines.relay.history]
+assert history == ["LOCK", "UNLOCK", "LOCK"], history
+"""
+
+
+def test_the_exit_button_works_with_camera_network_gallery_and_models_down(site, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "gallery.db").write_bytes(b"no database")
+    site.config["models"] = {"dir": str(tmp_path / "models")}
+    site.config["camera"] = {"source": f"file:{tmp_path / 'none.avi'}"}
+    site.config["mqtt"] = {"host": "127.0.0.1", "port": 1}
+    site.config["door"]["rex"] = {"line": 22}
+    site.write()
+    done = python(EXIT, str(site.path))
+    assert done.returncode == 0, done.stderr
+    assert "manifest.yaml" in done.stdout
+    assert "gallery" in done.stdout
+
+
+def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path, monkeypatch):
+    fake = FakeLgpio()
+    monkeypatch.setitem(sys.modules, "lgpio", fake)
+    monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
+    monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
+    site.config |= {"simulation": False, "camera": {"source": "0"}}
+    site.config["door"]["relay"] = {"line": 17, "active": "low"}
+    site.write()
+    daemon = build(load_config(site.path))
+    daemon.door.stop()
+    assert (tmp_path / "lines").read_text() == "/dev/gpiochip0 17 1\n"
+    site.config |= {"simulation": True}
+    site.write()
+    build(load_config(site.path)).door.stop()
+    assert not (tmp_path / "lines").exists()
+    sys.modules.pop("gpiozero.pins.lgpio", None)

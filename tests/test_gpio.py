@@ -18,7 +18,8 @@ from fakes_door import LOCK, UNLOCK, FakeLgpio, FakeLines
 
 from edge.config import RelayConfig
 from edge.door import gpio
-from edge.door.gpio import RelayLine, claim_relay, mock_factory
+from edge.door.chips import Place, simulated_chip
+from edge.door.gpio import RelayLine, claim_relay
 from edge.errors import LineError
 
 
@@ -39,9 +40,9 @@ class FakeRig:
 
 class MockRig:
     def __init__(self, active: str) -> None:
-        factory = mock_factory(17)
-        self.lines = RelayLine(RelayConfig(line=17, active=active), factory, ())
-        self.pin = factory.pin("GPIO17")
+        chip = simulated_chip("/dev/gpiochip0", frozenset({17}))
+        self.lines = RelayLine(Place(chip, 17), active, 3600)
+        self.pin = chip.factory.pin("GPIO17")
         self._unlocked = active == "high"
         # MockPin begins low whatever it was; what counts is what it was driven to since the claim
         self.driven_from = len(self.pin.states) - 1
@@ -232,7 +233,7 @@ def test_a_chip_is_found_through_a_link(lgpio, tmp_path):
     claim_relay(RelayConfig(line=17, chip=str(link)), simulation=False).close()
 
 
-@pytest.mark.parametrize("chip", ["/dev/null", "gpiochip0", "/dev/gpiochipX"])
+@pytest.mark.parametrize("chip", ["/dev/null", "/dev/gpiochipX"])
 def test_something_else_than_a_chip_is_refused(lgpio, chip):
     lgpio()
     with pytest.raises(LineError, match="expected /dev/gpiochip"):

@@ -29,8 +29,8 @@ from edge.values import DoorMode, Reason
 TOPICS = wire.Topics("berlin", "front")
 SETTING = wire.Setting(0.7, 0.1, "facenet", 1, simulation=True)
 AT = "2026-01-31T12:00:00.000Z"
-LOCKED = wire.State(DoorMode.LOCKED, "locked", None, 1, AT, None)
-REFUSED = wire.State(DoorMode.LOCKED, "locked", None, 1, AT, Reason.NO_MATCH)
+LOCKED = wire.State(DoorMode.LOCKED, "locked", None, 1, AT, None, "closed", [])
+REFUSED = wire.State(DoorMode.LOCKED, "locked", None, 1, AT, Reason.NO_MATCH, "closed", [])
 HEALTHY = Health(armed=True, why_not=(), gallery=1, backend="cpu")
 QUICK = (0.05, 0.1)
 

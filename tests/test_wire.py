@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 from edge.errors import PayloadError
 from edge.link import wire
 from edge.link.wire import GENESIS, Denied, Granted, Notice, Setting, Stamp, State, Status, Topics
-from edge.values import Attempt, Candidate, Deny, DoorMode, Grant, Match, Observation, Probe, Quality, Reason
+from edge.values import (
+    Alarm,
+    Attempt,
+    Candidate,
+    Deny,
+    DoorMode,
+    Grant,
+    Match,
+    Observation,
+    Probe,
+    Quality,
+    Reason,
+)
 
 SETTING = Setting(threshold=0.7, margin=0.1, model="facenet", gallery=3, simulation=True)
 STAMP = Stamp.of(1_700_000_000.1239, bytes(range(10)))
@@ -161,7 +173,9 @@ def test_a_chain_head_comes_back_from_its_bytes():
 def test_status_and_state_come_back_from_their_bytes():
     at = "2026-01-31T12:00:00.000Z"
     status = Status("online", at, at, False, ["camera: stalled"], "0.1.0", 3, "cpu", True)
-    state = State(DoorMode.ACCESSED, "unlocked", None, 3, at, Reason.NO_MATCH)
+    state = State(
+        DoorMode.ACCESSED, "unlocked", None, 3, at, Reason.NO_MATCH, "open", [Alarm.DOOR_FORCED_OPEN]
+    )
     assert wire.decode_status(wire.encode(status)) == status
     assert wire.decode_state(wire.encode(state)) == state
     assert json.loads(wire.encode(state))["mode"] == "Accessed"
@@ -213,7 +227,7 @@ def test_long_words_are_cut_to_fit():
     at = "2026-01-31T12:00:00.000Z"
     status = Status("online", at, at, False, ["x" * 10_000] * 100, "0.1.0", 3, "cpu", True)
     assert len(wire.decode_status(wire.encode(status)).why_not) == 10
-    wire.encode(State(DoorMode.BLOCKED, "unknown", "x" * 10_000, 3, at, None))
+    wire.encode(State(DoorMode.BLOCKED, "unknown", "x" * 10_000, 3, at, None, "unknown", []))
 
 
 def test_ids_are_uuids_of_version_7_as_in_rfc_9562():

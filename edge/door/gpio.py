@@ -1,35 +1,27 @@
-"""The relay's line through gpiozero, with an explicitly made pin factory.
-
-gpiozero never guesses here: a mock factory when the configuration says `simulation: true`,
-lgpio on the configured chip otherwise. The board is described by its one line, so neither the
-offset nor the kind of board matters (lgpio's own factory raises PinUnknownPi off a Raspberry Pi).
-"""
+"""The relay's line through gpiozero: bounded pulses, a bound for the hour, locked at every exit."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from gpiozero import GPIOZeroError, OutputDevice
-from gpiozero.pins import PinInfo
-from gpiozero.pins.mock import MockFactory, MockPin
+from gpiozero import OutputDevice
 
-from edge.config import RelayConfig
-from edge.errors import LineError
+from edge.door.chips import Place, open_places
+from edge.door.duty import Duty
+from edge.door_config import DoorConfig, Level, RelayConfig
+from edge.errors import DutyExceeded, LineError
 
 log = logging.getLogger(__name__)
 
 MAX_PULSE_S = 60.0
 _HOLD_S = 1.0  # longest wait for another thread's call; a driver that takes longer hangs
 _RETRY_S = 1.0
-_ANY_PI = "a02082"  # MockFactory wants a revision; given, so that no environment variable is read
 
 
 class RelayLine:
@@ -38,38 +30,54 @@ class RelayLine:
     `history` has the last thousand changes as (s of the monotonic clock, "LOCK" or "UNLOCK").
     """
 
-    def __init__(self, relay: RelayConfig, factory: Any, faults: tuple[type[Exception], ...]) -> None:
-        """Claim the line, locked. Use `claim_relay`.
+    def __init__(
+        self,
+        place: Place,
+        active: Level,
+        max_unlocked_s_per_hour: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Claim the line, locked. Use `edge.door.lines.claim_door`.
 
         Args:
-            relay: chip, line and active level.
-            factory: a gpiozero pin factory for that line; closed with this.
-            faults: what its driver raises.
+            place: the line; its chip is left when this closes.
+            active: the level that unlocks.
+            max_unlocked_s_per_hour: but for free access.
+            clock: s, monotonic.
 
         Raises:
-            LineError: names chip, line and, where the driver knows it, the holder.
+            LineError: names chip, line and, where the driver knows it, the holder; the chip is
+                left to the caller.
         """
-        self.where = f"{relay.chip} line {relay.line}"
         self.history: deque[tuple[float, str]] = deque(maxlen=1000)
-        self._factory = factory
-        self._faults = (GPIOZeroError, OSError, *faults)
+        self._place = place
+        self._locked_level = int(active == "low")
+        self._duty = Duty(max_unlocked_s_per_hour)
+        self._clock = clock
         self._mutex = threading.RLock()
         self._timer: threading.Timer | None = None
         self._pulse = 0  # a timer that was cancelled too late must not end a later pulse
         self._closed = False
-        self._device: Any = None
         try:
-            self._device = OutputDevice(
-                f"GPIO{relay.line}",
-                active_high=relay.active == "high",
+            self._device: Any = OutputDevice(
+                place.pin,
+                active_high=active == "high",
                 initial_value=False,
-                pin_factory=factory,
+                pin_factory=place.chip.factory,
             )
-        except self._faults as error:
-            message = f"{self.where}: can't be claimed: {error}{self._holder()}"
-            self._release()
-            raise LineError(message) from error
+        except place.chip.faults as error:
+            raise LineError(f"{place.where}: can't be claimed: {error}{place.holder()}") from error
         self._note("LOCK")
+
+    @property
+    def where(self) -> str:
+        """Chip and line, for messages."""
+        return self._place.where
+
+    @property
+    def spec(self) -> str:
+        """What doord-lock needs to lock it: `<chip> <offset> <level>`."""
+        return f"{self._place.chip.path} {self._place.offset} {self._locked_level}"
 
     def lock(self) -> None:
         """Drive the line to locked at once. Raises LineError."""
@@ -77,10 +85,11 @@ class RelayLine:
             self._drive("LOCK")
             self._end_timer()
 
-    def unlock(self, for_at_most_s: float) -> None:
+    def unlock(self, for_at_most_s: float, free: bool = False) -> None:
         """Drive the line to unlocked; a timer of its own locks it after `for_at_most_s`.
 
         Raises:
+            DutyExceeded: more than the hour's limit, `free` access apart; nothing moved.
             LineError: not 0 < s <= 60, and nothing moved; or closed or not drivable, and it was
                 driven to locked as far as it would go.
         """
@@ -89,6 +98,7 @@ class RelayLine:
                 f"{self.where}: expected a release of 0 < s <= {MAX_PULSE_S:g}, got {for_at_most_s}"
             )
         with self._held():
+            self._account(for_at_most_s, free)
             self._end_timer()
             try:
                 self._lock_after(for_at_most_s)  # first: without a timer the line doesn't move
@@ -104,8 +114,19 @@ class RelayLine:
         except LineError as error:
             if not self._closed:
                 log.critical("%s", error)
-        self._closed = True
-        self._release()
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def _account(self, for_at_most_s: float, free: bool) -> None:
+        now = self._clock()
+        if free:
+            self._duty.end(now)
+        elif not for_at_most_s <= self._duty.left_s(now):
+            limit = f"{self._duty.limit_s:g} s (door.max_unlocked_s_per_hour)"
+            raise DutyExceeded(f"{self.where}: was unlocked for {limit} in this hour: not again yet")
+        else:
+            self._duty.begin(now)
 
     def _lock_after(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._end_of_pulse, [self._pulse])
@@ -139,21 +160,15 @@ class RelayLine:
                 self._device.on()
             else:
                 self._device.off()
-        except self._faults as error:
+        except self._place.chip.faults as error:
             raise LineError(f"{self.where}: can't be driven to {to.lower()}ed: {error}") from error
+        if to == "LOCK":
+            self._duty.end(self._clock())
         self._note(to)
 
     def _note(self, change: str) -> None:
         if not self.history or self.history[-1][1] != change:
-            self.history.append((time.monotonic(), change))
-
-    def _holder(self) -> str:
-        """`; it is held by ...` where the driver can tell."""
-        ask = getattr(self._factory, "holder", None)
-        with contextlib.suppress(*self._faults):
-            holder = ask() if ask else ""
-            return f'; it is held by "{holder}"' if holder else ""
-        return ""
+            self.history.append((self._clock(), change))
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
@@ -165,94 +180,17 @@ class RelayLine:
             self._mutex.release()
 
     def _release(self) -> None:
-        with contextlib.suppress(*self._faults):
-            if self._device is not None:
-                self._device.close()
-        with contextlib.suppress(*self._faults):
-            self._factory.close()
+        with contextlib.suppress(*self._place.chip.faults):
+            self._device.close()
+        self._place.chip.leave()
 
 
 def claim_relay(relay: RelayConfig, simulation: bool) -> RelayLine:
-    """The configured line, claimed and locked. Raises LineError."""
-    if simulation:
-        return RelayLine(relay, mock_factory(relay.line), ())
-    factory, fault = _lgpio_factory(relay)
-    return RelayLine(relay, factory, (fault,))
-
-
-class _OneLineBoard:
-    """What gpiozero asks of a board, for a chip of which only one line concerns us."""
-
-    def __init__(self, line: int) -> None:
-        name = f"GPIO{line}"
-        self._line = PinInfo(line, name, frozenset({name, line}), "", 1, 1, frozenset({"gpio"}))
-
-    def find_pin(self, name: str | int) -> Iterator[tuple[None, Any]]:
-        """(header, pin) of each pin with this name."""
-        if name in self._line.names:
-            yield None, self._line
-
-
-def mock_factory(line: int) -> Any:
-    """A factory of simulated pins; `factory.pin("GPIO<line>").states` has what the line did."""
-    board = _OneLineBoard(line)
-
-    class Simulated(MockFactory):  # type: ignore[misc]  # gpiozero has no types
-        def _get_board_info(self) -> _OneLineBoard:
-            return board
-
-    return Simulated(revision=_ANY_PI, pin_class=MockPin)
-
-
-def _lgpio_factory(relay: RelayConfig) -> tuple[Any, type[Exception]]:
-    """lgpio on the configured chip, and the error it raises. Raises LineError."""
-    number = _chip_number(relay.chip)
+    """The relay alone, claimed and locked. Raises LineError."""
+    door = DoorConfig(relay)
+    place = open_places(door, simulation)["relay"]
     try:
-        import lgpio
-        from gpiozero.pins import lgpio as pins
-    except ImportError as error:
-        raise LineError(f"{relay.chip}: lgpio is missing ({error}): pip install 'doord[gpio]'") from error
-    except OSError as error:  # it makes .lgd-nfy* in the working directory
-        raise LineError(f"{relay.chip}: lgpio needs a writable working directory: {error}") from error
-    try:
-        return _chip_class(lgpio, pins, relay.line)(chip=number), lgpio.error
-    except (lgpio.error, OSError) as error:
-        raise LineError(
-            f"{relay.chip}: {error}: expected a GPIO chip that doord's user or group may open"
-        ) from error
-
-
-def _chip_class(lgpio: Any, pins: Any, line: int) -> Any:
-    """gpiozero's lgpio factory without its two steps that would move a relay unasked."""
-
-    class LockPin(pins.LGPIOPin):  # type: ignore[misc]  # gpiozero has no types
-        def output_with_state(self, state: bool) -> None:
-            # gpiozero claims the line low, then sets it: an active-low relay would release the door
-            lgpio.gpio_claim_output(self.factory._handle, line, int(state))
-
-        def close(self) -> None:
-            # gpiozero makes the line a floating input; this one stays driven until the chip closes
-            pass
-
-    class Chip(pins.LGPIOFactory):  # type: ignore[misc]  # gpiozero has no types
-        def __init__(self, chip: int) -> None:
-            super().__init__(chip=chip)
-            self.pins: dict[Any, Any] = {}  # gpiozero's is one for all chips of the process
-            self.pin_class = LockPin
-
-        def _get_board_info(self) -> _OneLineBoard:
-            return _OneLineBoard(line)
-
-        def holder(self) -> str:
-            """Who uses the line, as the kernel knows it."""
-            return str(lgpio.gpio_get_line_info(self._handle, line)[-1])
-
-    return Chip
-
-
-def _chip_number(chip: str) -> int:
-    """lgpio knows chips by number only; a symlink made by udev may name one."""
-    found = re.fullmatch(r"/dev/gpiochip(\d+)", str(Path(chip).resolve()))
-    if not found:
-        raise LineError(f"{chip}: expected /dev/gpiochip<n> or a link to one")
-    return int(found[1])
+        return RelayLine(place, relay.active, door.max_unlocked_s_per_hour)
+    except LineError:
+        place.chip.close()
+        raise

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import PayloadError
-from edge.values import Attempt, DoorMode, Grant, Quality, Reason
+from edge.values import Alarm, Attempt, DoorMode, Grant, Quality, Reason
 
 MAX_BYTES = 8192
 _MAX_TEXT = 300
@@ -31,7 +31,20 @@ EventId = Annotated[
 ]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, Meta(ge=0)]
-NoticeKind = Literal["CameraFault", "CameraRestored", "ThrottleRaised", "DoorFault", "Started", "Stopped"]
+NoticeKind = Literal[
+    "CameraFault",
+    "CameraRestored",
+    "ThrottleRaised",
+    "DoorFault",
+    "DoorForcedOpen",
+    "DoorOpenTooLong",
+    "DoorOpenPreAlarm",
+    "DoorTamper",
+    "DoorAlarmCleared",
+    "ExitRequested",
+    "Started",
+    "Stopped",
+]
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +74,8 @@ class State(_Message, frozen=True):
     gallery: int | None
     changed_at: Utc
     last_refusal: Reason | None
+    dps: Literal["open", "closed", "unknown"]  # the door position switch
+    alarms: Annotated[list[Alarm], Meta(max_length=5)]  # those of now
 
 
 class Measured(_Message, frozen=True):

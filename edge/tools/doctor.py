@@ -14,6 +14,7 @@ import msgspec
 from edge.config import Config
 from edge.control import RemoteDesk
 from edge.disk import FileKey
+from edge.door.chips import chip_path, line_offset
 from edge.errors import DoordError
 from edge.identity.decide import fpir_refusal
 from edge.identity.store import SqliteGallery
@@ -42,7 +43,7 @@ def examine(config: Config) -> Iterator[Finding]:
         ("models", _models),
         ("camera", _camera),
         ("gallery", _gallery),
-        ("relay", _relay),
+        ("lines", _lines),
         ("broker", _broker),
     ):
         yield _tried(part, examine_part, config)
@@ -107,14 +108,21 @@ def _gallery(config: Config) -> Finding:
     return Finding("gallery", "ok" if len(gallery) else "warn", there)
 
 
-def _relay(config: Config) -> Finding:
-    relay = config.door.relay
-    where = f"{relay.chip} line {relay.line}, active {relay.active}"
+def _lines(config: Config) -> Finding:
+    door = config.door
+    where = [f"{role} {line.chip or door.relay.chip} {line.line}" for role, line in door.lines().items()]
+    words = f"{', '.join(where)}; the relay unlocks {door.relay.active}"
     if config.simulation:
-        return Finding("relay", "ok", f"{where} (mock)")
-    if not Path(relay.chip).exists():
-        return Finding("relay", "fail", f"{relay.chip}: no such chip; gpiodetect lists them")
-    return Finding("relay", "ok", f"{where} (not driven by doctor)")
+        return Finding("lines", "ok", f"{words} (mock)")
+    for line in door.lines().values():
+        path = chip_path(line.chip or door.relay.chip)
+        if not Path(path).exists():
+            return Finding("lines", "fail", f"{path}: no such chip; gpiodetect lists them")
+        if isinstance(line.line, str):
+            line_offset(path, line.line[len("name:") :])
+    if door.dps is None:
+        return Finding("lines", "warn", f"{words}; without a dps nobody sees a forced or an open door")
+    return Finding("lines", "ok", f"{words} (not driven by doctor)")
 
 
 def _broker(config: Config) -> Finding:

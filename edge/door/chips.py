@@ -1,0 +1,259 @@
+"""The GPIO chips of a door, each opened once, and the lines on them, found by label and name.
+
+gpiozero never guesses here: a mock factory when the configuration says `simulation: true`, lgpio
+on the configured chip otherwise. The board is described by the lines in use, so neither the
+offsets nor the kind of board matter (lgpio's own factory raises PinUnknownPi off a Raspberry Pi).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gpiozero import GPIOZeroError
+from gpiozero.pins import PinInfo
+from gpiozero.pins.mock import MockFactory, MockPin
+
+from edge import gpio_uapi
+from edge.door_config import DoorConfig
+from edge.errors import LineError
+
+_DEV = Path("/dev")
+_ANY_PI = "a02082"  # MockFactory wants a revision; given, so that no environment variable is read
+_SIMULATED_NAMES_FROM = 1000  # where lines that have only a name lie on a simulated chip
+
+
+class Chip:
+    """An open chip; closed with the last of its lines."""
+
+    def __init__(self, path: str, factory: Any, faults: tuple[type[Exception], ...]) -> None:
+        """`factory`: its gpiozero pin factory; `faults`: what its driver raises."""
+        self.path = path
+        self.factory = factory
+        self.faults = (GPIOZeroError, OSError, *faults)
+        self._users = 0
+
+    def use(self) -> None:
+        """One more line of it is in use."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """One line less; the last one closes the chip. Never raises."""
+        self._users -= 1
+        if self._users <= 0:
+            self.close()
+
+    def close(self) -> None:
+        """Let all its lines go. Never raises, may be called twice."""
+        with contextlib.suppress(*self.faults):  # unplugged
+            self.factory.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of an open chip."""
+
+    chip: Chip
+    offset: int
+
+    @property
+    def where(self) -> str:
+        """For messages and for doord-lock."""
+        return f"{self.chip.path} line {self.offset}"
+
+    @property
+    def pin(self) -> str:
+        """gpiozero's name for it."""
+        return f"GPIO{self.offset}"
+
+    def holder(self) -> str:
+        """`; it is held by "..."` where the driver can tell, else nothing."""
+        ask = getattr(self.chip.factory, "holder", None)
+        try:
+            name = ask(self.offset) if ask else ""
+        except self.chip.faults:
+            name = ""
+        return f'; it is held by "{name}"' if name else ""
+
+
+def open_places(door: DoorConfig, simulation: bool) -> dict[str, Place]:
+    """Where each configured role's line is, its chip open. Raises LineError; nothing is left open."""
+    found = _simulated_offsets(door) if simulation else _real_offsets(door)
+    _refuse_shared(found)
+    chips: dict[str, Chip] = {}
+    try:
+        for path in dict.fromkeys(path for path, _ in found.values()):
+            offsets = frozenset(offset for at, offset in found.values() if at == path)
+            chips[path] = simulated_chip(path, offsets) if simulation else _lgpio_chip(path, offsets)
+    except LineError:
+        for chip in chips.values():
+            chip.close()
+        raise
+    for path, _ in found.values():
+        chips[path].use()
+    return {role: Place(chips[path], offset) for role, (path, offset) in found.items()}
+
+
+def _refuse_shared(found: Mapping[str, tuple[str, int]]) -> None:
+    """Two names of one line show only here; the configuration sees the names."""
+    taken: dict[tuple[str, int], str] = {}
+    for role, (path, offset) in found.items():
+        if (path, offset) in taken:
+            raise LineError(f"{path} line {offset}: is both door.{taken[path, offset]} and door.{role}")
+        taken[path, offset] = role
+
+
+def _simulated_offsets(door: DoorConfig) -> dict[str, tuple[str, int]]:
+    names = sorted({line.line for line in door.lines().values() if isinstance(line.line, str)})
+    return {
+        role: (
+            line.chip or door.relay.chip,
+            line.line if isinstance(line.line, int) else _SIMULATED_NAMES_FROM + names.index(line.line),
+        )
+        for role, line in door.lines().items()
+    }
+
+
+def _real_offsets(door: DoorConfig) -> dict[str, tuple[str, int]]:
+    found = {}
+    for role, line in door.lines().items():
+        path = chip_path(line.chip or door.relay.chip)
+        offset = line.line if isinstance(line.line, int) else line_offset(path, line.line[len("name:") :])
+        found[role] = (path, offset)
+    return found
+
+
+def chip_path(chip: str) -> str:
+    """The device of a chip named by path, link or label. Raises LineError."""
+    if chip.startswith("label:"):
+        return _chip_labelled(chip[len("label:") :])
+    found = re.fullmatch(r"/dev/gpiochip\d+", str(Path(chip).resolve()))
+    if not found:
+        raise LineError(f"{chip}: expected /dev/gpiochip<n> or a link to one")
+    return found[0]
+
+
+def _chip_labelled(label: str) -> str:
+    labels = {str(path): _label_of(path) for path in sorted(_DEV.glob("gpiochip*"))}
+    found = [path for path, its in labels.items() if its == label]
+    if len(found) != 1:
+        there = ", ".join(f"{path} {its!r}" for path, its in labels.items()) or "no GPIO chip at all"
+        raise LineError(f"label:{label}: expected one chip with this label, got {len(found)} of {there}")
+    return found[0]
+
+
+def _label_of(path: Path) -> str:
+    return _asked(str(path), lambda fd: gpio_uapi.chip_info(fd)[0])
+
+
+def line_offset(path: str, name: str) -> int:
+    """The offset of the line the device tree gives this name. Raises LineError."""
+
+    def search(fd: int) -> list[int]:
+        _, count = gpio_uapi.chip_info(fd)
+        return [offset for offset in range(count) if gpio_uapi.line_info(fd, offset)[0] == name]
+
+    found = _asked(path, search)
+    if len(found) != 1:
+        raise LineError(f"{path}: expected one line named {name}, got {len(found)}: gpioinfo lists them")
+    return found[0]
+
+
+_R = TypeVar("_R")
+
+
+def _asked(path: str, ask: Callable[[int], _R]) -> _R:
+    """What `ask` finds out on the open device. Raises LineError."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return ask(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise LineError(
+            f"{path}: {error.strerror or error}: expected a GPIO chip that doord's user or group may open"
+        ) from error
+
+
+class _Board:
+    """What gpiozero asks of a board, for a chip of which only some lines concern us."""
+
+    def __init__(self, offsets: frozenset[int]) -> None:
+        self._lines = [
+            PinInfo(
+                offset, f"GPIO{offset}", frozenset({f"GPIO{offset}", offset}), "", 1, 1, frozenset({"gpio"})
+            )
+            for offset in offsets
+        ]
+
+    def find_pin(self, name: str | int) -> Iterator[tuple[None, Any]]:
+        """(header, pin) of each pin with this name."""
+        for line in self._lines:
+            if name in line.names:
+                yield None, line
+
+
+def simulated_chip(path: str, offsets: frozenset[int]) -> Chip:
+    """A chip of mock pins; `chip.factory.pin("GPIO<offset>").states` has what a line did."""
+    board = _Board(offsets)
+
+    class Simulated(MockFactory):  # type: ignore[misc]  # gpiozero has no types
+        def _get_board_info(self) -> _Board:
+            return board
+
+    return Chip(path, Simulated(revision=_ANY_PI, pin_class=MockPin), ())
+
+
+def _lgpio_chip(path: str, offsets: frozenset[int]) -> Chip:
+    """lgpio on a chip. Raises LineError."""
+    try:
+        import lgpio
+        from gpiozero.pins import lgpio as pins
+    except ImportError as error:
+        raise LineError(f"{path}: lgpio is missing ({error}): pip install 'doord[gpio]'") from error
+    except OSError as error:  # it makes .lgd-nfy* in the working directory
+        raise LineError(f"{path}: lgpio needs a writable working directory: {error}") from error
+    number = int(path[len("/dev/gpiochip") :])  # lgpio knows chips by number only
+    try:
+        return Chip(path, _factory_class(lgpio, pins, offsets)(chip=number), (lgpio.error,))
+    except (lgpio.error, OSError) as error:
+        raise LineError(
+            f"{path}: {error}: expected a GPIO chip that doord's user or group may open"
+        ) from error
+
+
+def _factory_class(lgpio: Any, pins: Any, offsets: frozenset[int]) -> Any:
+    """gpiozero's lgpio factory without its steps that would move a relay unasked."""
+
+    class Pin(pins.LGPIOPin):  # type: ignore[misc]  # gpiozero has no types
+        def output_with_state(self, state: bool) -> None:
+            # gpiozero claims the line low, then sets it: an active-low relay would release the door
+            lgpio.gpio_claim_output(self.factory._handle, self._number, int(state))
+
+        def close(self) -> None:
+            # gpiozero makes the line a floating input; this one stays driven until the chip closes
+            self.when_changed = None
+
+    class Factory(pins.LGPIOFactory):  # type: ignore[misc]  # gpiozero has no types
+        def __init__(self, chip: int) -> None:
+            super().__init__(chip=chip)
+            # gpiozero's are one for all chips of the process, as if line 4 of two chips were one
+            self.pins: dict[Any, Any] = {}
+            self._reservations: Any = defaultdict(list)
+            self.pin_class = Pin
+
+        def _get_board_info(self) -> _Board:
+            return _Board(offsets)
+
+        def holder(self, offset: int) -> str:
+            """Who uses the line, as the kernel knows it."""
+            return str(lgpio.gpio_get_line_info(self._handle, offset)[-1])
+
+    return Factory

@@ -1,0 +1,95 @@
+"""Commands to the door from the socket or the broker, and what of them must outlast this process."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from edge.disk import write_atomically
+from edge.door.stimuli import (
+    Command,
+    HoldOpenCommand,
+    LockCommand,
+    LockdownCommand,
+    NormalCommand,
+    UnlockCommand,
+)
+from edge.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+DoorAction: TypeAlias = Literal["pulse", "lock", "lockdown", "normal", "open"]
+_WAIT_S = 2.0  # for the door's thread
+_FRESH_S = 1.0  # an order the door gets to later is not obeyed
+
+_COMMANDS: dict[DoorAction, Command] = {
+    "pulse": UnlockCommand(),
+    "lock": LockCommand(),
+    "lockdown": LockdownCommand(),
+    "normal": NormalCommand(),
+}
+
+
+class Orders(Protocol):
+    """The door's controller, or its sibling in tests."""
+
+    def order(self, stimulus: Command, answer: Callable[[bool], None], valid_until: float) -> None:
+        """Ask for it; `answer` is told whether it is in force."""
+
+
+class Doorman:
+    """Gives the door commands and waits for its answer; on any thread but the door's."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._marker = state_dir / "lockdown"
+
+    @property
+    def locked_down(self) -> bool:
+        """Whether the door was locked down when it was last heard of."""
+        return self._marker.exists()
+
+    def carry_out(self, door: Orders, action: DoorAction, minutes: float = 0.0) -> bool:
+        """One of an installer's actions; `minutes`: how long `open` lasts. Whether it is in force."""
+        command = _COMMANDS.get(action) or HoldOpenCommand(time.monotonic() + 60 * minutes)
+        return self.command(door, command, time.monotonic() + _FRESH_S)
+
+    def command(self, door: Orders, command: Command, valid_until: float) -> bool:
+        """Whether the command is in force. `valid_until`: s, monotonic.
+
+        A lockdown is on disk before it is obeyed and until it is lifted: no restart lifts it. Where
+        it can't be written it is in force all the same, and the log says so.
+        """
+        if isinstance(command, LockdownCommand):
+            self._remember()
+        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        door.order(command, answers.put, valid_until)
+        try:
+            obeyed = answers.get(timeout=_WAIT_S)
+        except queue.Empty:
+            return False
+        if obeyed and isinstance(command, NormalCommand):
+            self._marker.unlink(missing_ok=True)
+        return obeyed
+
+    def _remember(self) -> None:
+        try:
+            self._marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(self._marker, b"")
+        except OSError as error:
+            log.error("%s: a restart will lift this lockdown: %s", self._marker, error.strerror or error)
+
+
+def tell_doord_lock(path: Path, spec: str) -> None:
+    """What doord-lock has to do when this process is gone; an empty `spec`: nothing. Raises ConfigError."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if spec:
+            write_atomically(path, f"{spec}\n".encode())
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"socket: {path}: {error.strerror or error}") from None

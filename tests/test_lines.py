@@ -1,0 +1,228 @@
+"""Contacts, button, lamp and sounder: over gpiozero's mock, and over a fake lgpio."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from fakes_door import FakeLgpio
+
+from edge.door.chips import Place, simulated_chip
+from edge.door.duty import Duty
+from edge.door.gpio import RelayLine
+from edge.door.lines import claim_door
+from edge.door_config import ButtonConfig, ContactConfig, DoorConfig, OutputConfig, RelayConfig
+from edge.errors import DutyExceeded, LineError
+
+DOOR = DoorConfig(
+    RelayConfig(17),
+    dps=ContactConfig(27),
+    rex=ButtonConfig(22),
+    tamper=ContactConfig(23, chip="/dev/gpiochip1", pull="off"),
+    sounder=OutputConfig(5),
+    led=OutputConfig(17, chip="/dev/gpiochip1", active="low"),
+)
+
+
+@pytest.fixture
+def lgpio(monkeypatch):
+    """install(...): put a FakeLgpio where the real one would be imported from."""
+
+    def install(**kwargs) -> FakeLgpio:
+        fake = FakeLgpio(**{"chips": (0, 1), **kwargs})
+        monkeypatch.setitem(sys.modules, "lgpio", fake)
+        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
+        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
+        return fake
+
+    yield install
+    sys.modules.pop("gpiozero.pins.lgpio", None)
+
+
+class MockRig:
+    def __init__(self) -> None:
+        self.lines = claim_door(DOOR, simulation=True)
+
+    def put(self, line: int, level: int) -> None:
+        contact = next(c for c in self.lines.inputs._contacts if c._place.offset == line)
+        pin = contact._device.pin
+        pin.drive_high() if level else pin.drive_low()
+
+    def level(self, role: str) -> int:
+        return int(self.lines.signals._devices[role].pin.state)
+
+
+class LgpioRig:
+    def __init__(self, fake: FakeLgpio) -> None:
+        self.fake = fake
+        for line in (27, 22, 23):
+            fake.levels[line] = 1
+        self.lines = claim_door(DOOR, simulation=False)
+
+    def put(self, line: int, level: int) -> None:
+        self.fake.put(line, level)
+
+    def level(self, role: str) -> int:
+        line = {"sounder": 5, "led": 17}[role]
+        levels = [level for (_, of), level in self.fake._outputs.items() if of == line]
+        return levels[-1]  # the relay's line 17 is on the other chip, and was claimed first
+
+
+@pytest.fixture(params=["mock", "lgpio"])
+def rig(request, lgpio):
+    rig = MockRig() if request.param == "mock" else LgpioRig(lgpio())
+    yield rig
+    rig.lines.inputs.close()
+    rig.lines.signals.close()
+    rig.lines.relay.close()
+
+
+def test_levels_are_read_as_what_they_mean(rig):
+    rig.put(27, 0)
+    rig.put(22, 1)
+    rig.put(23, 1)
+    assert rig.lines.inputs.read() == {"dps": False, "rex": False, "tamper": True}
+    rig.put(27, 1)
+    rig.put(22, 0)
+    assert rig.lines.inputs.read() == {"dps": True, "rex": True, "tamper": True}
+    assert rig.lines.inputs.roles == {"dps", "rex", "tamper"}
+
+
+def test_each_edge_is_told_with_its_time(rig):
+    edges = []
+    rig.put(27, 1)
+    rig.put(22, 1)
+    rig.lines.inputs.watch(lambda *edge: edges.append(edge))
+    rig.put(27, 0)
+    rig.put(22, 0)
+    rig.put(27, 1)
+    assert [edge[:2] for edge in edges] == [("dps", False), ("rex", True), ("dps", True)]
+    times = [at for *_, at in edges]
+    assert times == sorted(times)
+
+
+def test_nothing_is_told_after_closing(rig):
+    edges = []
+    rig.lines.inputs.watch(lambda *edge: edges.append(edge))
+    pins = [contact._device.pin for contact in rig.lines.inputs._contacts]
+    rig.lines.inputs.close()
+    rig.lines.inputs.close()
+    assert all(pin.when_changed is None for pin in pins)
+    assert edges == []
+
+
+def test_lamp_and_sounder_follow_their_active_level_and_end_off(rig):
+    assert (rig.level("led"), rig.level("sounder")) == (1, 0)
+    rig.lines.signals.show(led=True, sounder=True)
+    assert (rig.level("led"), rig.level("sounder")) == (0, 1)
+
+
+def test_pulls_are_asked_of_the_kernel(lgpio):
+    fake = lgpio()
+    claim_door(DOOR, simulation=False)
+    assert {line: fake.pulls[line] for line in (27, 22, 23)} == {
+        27: fake.SET_PULL_UP,
+        22: fake.SET_PULL_UP,
+        23: fake.SET_PULL_NONE,
+    }
+
+
+def test_a_chip_is_opened_once_and_closed_with_its_last_line(lgpio):
+    fake = lgpio()
+    lines = claim_door(DOOR, simulation=False)
+    assert fake.opened == {7, 8}
+    lines.inputs.close()
+    assert fake.opened == {7, 8}
+    lines.signals.close()
+    assert fake.opened == {7}, "the relay's"
+    lines.relay.close()
+    assert fake.opened == set()
+
+
+@pytest.mark.parametrize(("line", "role"), [(27, "dps"), (22, "rex"), (5, "sounder")])
+def test_a_line_that_is_held_ends_the_start_and_nothing_stays_claimed(lgpio, line, role):
+    fake = lgpio(held={line: "w1-gpio"})
+    wanted = rf'/dev/gpiochip0 line {line}: door\.{role} can\'t be claimed: .*busy.*held by "w1-gpio"'
+    with pytest.raises(LineError, match=wanted):
+        claim_door(DOOR, simulation=False)
+    assert fake.opened == set()
+    assert [level for at, level in fake.drives if at == 17][:1] == [0], "locked, and never else"
+
+
+def test_a_chip_that_is_unplugged_is_a_fault_of_the_line(lgpio):
+    fake = lgpio()
+    lines = claim_door(DOOR, simulation=False)
+    fake.broken = True
+    with pytest.raises(LineError, match=r"line 27: door\.dps can't be read"):
+        lines.inputs.read()
+    with pytest.raises(LineError, match=r"line 17: door\.led can't be driven"):
+        lines.signals.show(True, True)
+
+
+def test_a_second_chip_that_is_missing_leaves_the_first_closed(lgpio):
+    fake = lgpio(chips=(0,))
+    with pytest.raises(LineError, match="/dev/gpiochip1: can not open gpiochip"):
+        claim_door(DOOR, simulation=False)
+    assert fake.opened == set()
+
+
+def test_two_names_of_one_line_are_refused(lgpio, tmp_path):
+    lgpio()
+    link = tmp_path / "relays"
+    link.symlink_to("/dev/gpiochip0")
+    door = DoorConfig(RelayConfig(17), rex=ButtonConfig(17, chip=str(link)))
+    with pytest.raises(LineError, match=r"/dev/gpiochip0 line 17: is both door\.relay and door\.rex"):
+        claim_door(door, simulation=False)
+
+
+def test_simulated_lines_may_have_names_and_labels():
+    door = DoorConfig(RelayConfig("name:RELAY", chip="label:x"), rex=ButtonConfig("name:REX"))
+    lines = claim_door(door, simulation=True)
+    assert lines.inputs.read() == {"rex": False}
+    assert lines.relay.where == "label:x line 1000"
+
+
+@pytest.mark.parametrize(("active", "locked"), [("high", 0), ("low", 1)])
+def test_the_relay_says_what_doord_lock_has_to_do(lgpio, active, locked):
+    lgpio()
+    lines = claim_door(DoorConfig(RelayConfig(106, active=active)), simulation=False)
+    assert lines.relay.spec == f"/dev/gpiochip0 106 {locked}"
+
+
+# The hour's limit
+
+
+def test_what_was_spent_in_the_last_hour_counts():
+    duty = Duty(100)
+    duty.begin(0.0)
+    duty.begin(5.0)
+    assert duty.left_s(30.0) == 70
+    duty.end(40.0)
+    duty.end(50.0)
+    assert duty.left_s(60.0) == 60
+    assert duty.left_s(3620.0) == 80, "half of it is more than an hour ago"
+    assert duty.left_s(3640.0) == 100
+
+
+def test_the_relay_is_not_unlocked_for_longer_than_the_hours_limit_but_in_free_access():
+    now = [0.0]
+    place = Place(simulated_chip("/dev/gpiochip0", frozenset({17})), 17)
+    line = RelayLine(place, "high", 100, clock=lambda: now[0])
+    line.unlock(60)
+    now[0] = 50.0
+    line.lock()
+    line.unlock(50)
+    now[0] = 90.0
+    line.lock()
+    with pytest.raises(DutyExceeded, match=r"max_unlocked_s_per_hour"):
+        line.unlock(11)
+    assert [change for _, change in line.history] == ["LOCK", "UNLOCK"] * 2 + ["LOCK"]
+    line.unlock(60, free=True)
+    now[0] = 2000.0
+    line.unlock(60, free=True)
+    line.lock()
+    line.unlock(10)
+    line.lock()
+    now[0] = 3700.0
+    line.unlock(60)
+    line.close()
