@@ -12,9 +12,11 @@ import threading
 import time
 
 import gpiochip
+import gpiozero.pins
 import pytest
 from broker import wait_until
 from fakes_door import LOCK, UNLOCK, FakeLgpio, FakeLines
+from gpiochip import SimLine
 
 from edge.config import RelayConfig
 from edge.door import gpio
@@ -63,7 +65,7 @@ class ChipRig:
 
     def __init__(self, active: str) -> None:
         self._unlocked = int(active == "high")
-        self.line = gpiochip.SimLine(17)
+        self.line = SimLine(17)
         self.line.pull(1 - self._unlocked)  # the resistor an installer puts there
         gpiochip.forget()
         self.lines = claim_relay(RelayConfig(17, self.line.chip, active), simulation=False)
@@ -202,6 +204,7 @@ def lgpio(monkeypatch):
 
     yield install
     sys.modules.pop("gpiozero.pins.lgpio", None)
+    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too
 
 
 @pytest.mark.parametrize(("active", "locked", "unlocked"), [("high", 0, 1), ("low", 1, 0)])

@@ -84,8 +84,12 @@ def prepare(guest: Guest) -> Row:
 def contract(guest: Guest) -> list[Row]:
     """The lines' contract suite on the kernel's chip, and what only such a chip can show."""
     return [
-        _suite(guest, "contract suite on fake, mock and the kernel's chip", "test_gpio.py"),
+        _suite(guest, "relay's contract suite on fake, mock and the kernel's chip", "test_gpio.py"),
+        _suite(guest, "contacts, button, lamp, sounder on the same", "test_lines.py"),
         _suite(guest, "held line, unplugged chip, killed holder, close", "vm/guest/chip_cases.py"),
+        _suite(
+            guest, "door's thread: button and contact that bounce, chip that goes", "vm/guest/door_cases.py"
+        ),
     ]
 
 

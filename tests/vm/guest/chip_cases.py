@@ -64,6 +64,7 @@ def relay(request):
     gpiochip.plug(True)
     yield Wired(request.param)
     gpiochip.keep_level(False)
+    gpiochip.plug(True)
 
 
 def test_a_claim_and_a_close_never_drive_the_line_to_unlocked(relay):

@@ -1,4 +1,4 @@
-"""In the guest, once behind the first boot: the code under test, its unit, and a chip at every boot.
+"""In the guest, once behind the first boot: the code under test, its unit, and chips at every boot.
 
 The unit is the shipped one; a drop-in only gives it a daemon without eyes (`pulser.py`), and
 `Restart=no`, so that what locks behind a kill is ExecStopPost and not a new start.
@@ -19,13 +19,13 @@ WatchdogSec=0
 Environment=PYTHONPATH=/opt/code:/opt/code/tests
 """
 CHIP = """[Unit]
-Description=A simulated GPIO chip whose freed lines keep their level
+Description=Simulated GPIO chips whose freed lines keep their level
 Before=doord.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
 Environment=PYTHONPATH=/opt/code:/opt/code/tests
-ExecStart=/usr/bin/python3 -c "from gpiochip import *; make_chip(); keep_level(True); forget()"
+ExecStart=/usr/bin/python3 -c "from gpiochip import *; make_chips(); keep_level(True); forget()"
 [Install]
 WantedBy=multi-user.target
 """

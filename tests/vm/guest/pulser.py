@@ -19,29 +19,26 @@ import numpy as np
 
 from edge.config import Config, load_config
 from edge.disk import FileKey, StateLock, make_private_folder, write_atomically
-from edge.door.gpio import claim_relay
+from edge.door.gpio import RelayLine
+from edge.door.lines import claim_door
+from edge.doorman import tell_doord_lock
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.journal import notify, start_logging
 from edge.values import Template
 
 CONFIG = Path("/etc/doord/config.yaml")
-SPEC = Path("/run/doord/lines")
 LINE = 17
 _TEXT = """site: vm
 door_id: cut-{number}
 simulation: false
-door: {{relay: {{line: 17, chip: {chip}, active: {active}}}, unlock_s: 3}}
+door: {{relay: {{chip: "label:doord-sim-0", line: "name:RELAY", active: {active}}}, unlock_s: 3}}
 """
 _FILLING = "# more than one page, so that half a file can be seen\n" * 200
 
 
-def config_text(number: int, active: str, chip: str = "/dev/gpiochip0") -> str:
-    """A configuration that can be told from the others by its `door_id`."""
-    return _TEXT.format(number=number, active=active, chip=chip) + _FILLING
-
-
 def write_config(number: int, active: str) -> None:
-    write_atomically(CONFIG, config_text(number, active).encode())
+    """A configuration that can be told from the others by its `door_id`."""
+    write_atomically(CONFIG, (_TEXT.format(number=number, active=active) + _FILLING).encode())
 
 
 def start_at_boot(acks: str) -> None:
@@ -71,7 +68,7 @@ def template(number: int) -> Template:
     return Template(f"s{number % 7}-{number}", vector, "model", "2026-01-01T00:00:00Z")
 
 
-def pulse_for_ever(relay: object, config: Config, gallery: SqliteGallery, acks: Acks) -> None:
+def pulse_for_ever(relay: RelayLine, config: Config, gallery: SqliteGallery, acks: Acks) -> None:
     number = int(config.door_id.removeprefix("cut-"))
     held: list[str] = [t.subject for t in gallery.all()]
     while True:
@@ -95,9 +92,8 @@ def main() -> None:
     """Start as the daemon does: state, line, readiness; then pulse until killed."""
     start_logging()
     config = load_config(CONFIG)
-    relay = claim_relay(config.door.relay, simulation=False)
-    locked = 0 if config.door.relay.active == "high" else 1
-    SPEC.write_text(f"{config.door.relay.chip} {LINE} {locked}\n")
+    relay = claim_door(config.door, simulation=False).relay
+    tell_doord_lock(Path(config.socket).parent / "lines", relay.spec)
     acks = Acks(os.environ.get("ACKS", "/dev/null"))
     make_private_folder(config.gallery_path.parent)
     with StateLock(config.gallery_path.parent):
@@ -109,7 +105,7 @@ def main() -> None:
                 "gallery": gallery.load("model", 512).version,
                 "level": line.level,
                 "driven": sorted(set(line.driven())),
-                "locked": locked,
+                "locked": 0 if config.door.relay.active == "high" else 1,
             }
         )
         notify("READY=1")
