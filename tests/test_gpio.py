@@ -1,15 +1,22 @@
-"""The relay's line: one suite over the fake and over gpiozero's mock, then lgpio's corners."""
+"""The relay's line: one suite over the fake, gpiozero's mock and a real chip, then lgpio's corners.
+
+The real chip is there when DOORD_TEST_GPIOCHIP names it (tests/vm/run).
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import threading
 import time
 
+import gpiochip
+import gpiozero.pins
 import pytest
 from broker import wait_until
 from fakes_door import LOCK, UNLOCK, FakeLgpio, FakeLines
+from gpiochip import SimLine
 
 from edge.config import RelayConfig
 from edge.door import gpio
@@ -53,9 +60,41 @@ class MockRig:
         time.sleep(seconds + 0.1)  # nothing to wait for: what is tested is that nothing happens
 
 
-@pytest.fixture(params=["fake", "active high", "active low"])
+class ChipRig:
+    """lgpio on gpio-sim: the kernel's own record of what it was told to drive, and the level it has."""
+
+    def __init__(self, active: str) -> None:
+        self._unlocked = int(active == "high")
+        self.line = SimLine(17)
+        self.line.pull(1 - self._unlocked)  # the resistor an installer puts there
+        gpiochip.forget()
+        self.lines = claim_relay(RelayConfig(17, self.line.chip, active), simulation=False)
+
+    def history(self) -> list[str]:
+        driven = self.line.driven()
+        assert self.line.level == driven[-1]
+        return [UNLOCK if level == self._unlocked else LOCK for level, _ in itertools.groupby(driven)]
+
+    def wait(self, seconds: float, until: list[str]) -> None:
+        wait_until(lambda: self.history() == until, f"{until}, got {self.history()}")
+
+    def outlast(self, seconds: float) -> None:
+        time.sleep(seconds + 0.1)
+
+
+RIGS = {
+    "fake": FakeRig,
+    "mock, active high": lambda: MockRig("high"),
+    "mock, active low": lambda: MockRig("low"),
+}
+if gpiochip.CHIP:
+    RIGS["chip, active high"] = lambda: ChipRig("high")
+    RIGS["chip, active low"] = lambda: ChipRig("low")
+
+
+@pytest.fixture(params=RIGS)
 def rig(request):
-    rig = FakeRig() if request.param == "fake" else MockRig(request.param.split()[1])
+    rig = RIGS[request.param]()
     yield rig
     rig.lines.close()
 
@@ -165,6 +204,7 @@ def lgpio(monkeypatch):
 
     yield install
     sys.modules.pop("gpiozero.pins.lgpio", None)
+    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too
 
 
 @pytest.mark.parametrize(("active", "locked", "unlocked"), [("high", 0, 1), ("low", 1, 0)])

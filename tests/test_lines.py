@@ -1,11 +1,19 @@
-"""Contacts, button, lamp and sounder: over gpiozero's mock, and over a fake lgpio."""
+"""Contacts, button, lamp and sounder: over gpiozero's mock, a fake lgpio, and a real chip.
+
+The real chips are there when DOORD_TEST_GPIOCHIP names the first (tests/vm/run).
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 
+import gpiochip
+import gpiozero.pins
 import pytest
+from broker import wait_until
 from fakes_door import FakeLgpio
+from gpiochip import SimLine
 
 from edge.door.chips import Place, simulated_chip
 from edge.door.duty import Duty
@@ -37,6 +45,7 @@ def lgpio(monkeypatch):
 
     yield install
     sys.modules.pop("gpiozero.pins.lgpio", None)
+    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too
 
 
 class MockRig:
@@ -68,9 +77,27 @@ class LgpioRig:
         return levels[-1]  # the relay's line 17 is on the other chip, and was claimed first
 
 
-@pytest.fixture(params=["mock", "lgpio"])
-def rig(request, lgpio):
-    rig = MockRig() if request.param == "mock" else LgpioRig(lgpio())
+class ChipRig:
+    def __init__(self) -> None:
+        self.wires = {27: SimLine(27), 22: SimLine(22), 23: SimLine(23, chip=1)}
+        for wire in self.wires.values():
+            wire.pull(1)
+        self.lines = claim_door(DOOR, simulation=False)
+
+    def put(self, line: int, level: int) -> None:
+        self.wires[line].pull(level)
+        time.sleep(0.005)  # the kernel reads the level when it handles the edge
+
+    def level(self, role: str) -> int:
+        return {"sounder": SimLine(5), "led": SimLine(17, chip=1)}[role].level
+
+
+@pytest.fixture(params=["mock", "lgpio", *(["chip"] if gpiochip.CHIP else [])])
+def rig(request):
+    if request.param == "lgpio":
+        rig = LgpioRig(request.getfixturevalue("lgpio")())
+    else:
+        rig = {"mock": MockRig, "chip": ChipRig}[request.param]()
     yield rig
     rig.lines.inputs.close()
     rig.lines.signals.close()
@@ -96,6 +123,7 @@ def test_each_edge_is_told_with_its_time(rig):
     rig.put(27, 0)
     rig.put(22, 0)
     rig.put(27, 1)
+    wait_until(lambda: len(edges) == 3, "an edge of each")
     assert [edge[:2] for edge in edges] == [("dps", False), ("rex", True), ("dps", True)]
     times = [at for *_, at in edges]
     assert times == sorted(times)

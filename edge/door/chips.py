@@ -238,8 +238,10 @@ def _factory_class(lgpio: Any, pins: Any, offsets: frozenset[int]) -> Any:
             lgpio.gpio_claim_output(self.factory._handle, self._number, int(state))
 
         def close(self) -> None:
-            # gpiozero makes the line a floating input; this one stays driven until the chip closes
-            self.when_changed = None
+            # gpiozero makes the line a floating input; this one stays driven until the chip closes,
+            # which the factory does behind this, and must also when the chip was unplugged
+            with contextlib.suppress(lgpio.error):
+                self.when_changed = None
 
     class Factory(pins.LGPIOFactory):  # type: ignore[misc]  # gpiozero has no types
         def __init__(self, chip: int) -> None:

@@ -1,0 +1,116 @@
+"""In the guest: the door's side of the daemon, without eyes: it pulses the relay and writes its state.
+
+In each pulse it replaces the configuration and changes the gallery. What it found at its start,
+and what it has finished writing, it says on the file in ACKS, a JSON line each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import gpiochip
+import numpy as np
+
+from edge.config import Config, load_config
+from edge.disk import FileKey, StateLock, make_private_folder, write_atomically
+from edge.door.gpio import RelayLine
+from edge.door.lines import claim_door
+from edge.doorman import tell_doord_lock
+from edge.identity.store import SqliteGallery, open_gallery
+from edge.journal import notify, start_logging
+from edge.values import Template
+
+CONFIG = Path("/etc/doord/config.yaml")
+LINE = 17
+_TEXT = """site: vm
+door_id: cut-{number}
+simulation: false
+door: {{relay: {{chip: "label:doord-sim-0", line: "name:RELAY", active: {active}}}, unlock_s: 3}}
+"""
+_FILLING = "# more than one page, so that half a file can be seen\n" * 200
+
+
+def write_config(number: int, active: str) -> None:
+    """A configuration that can be told from the others by its `door_id`."""
+    write_atomically(CONFIG, (_TEXT.format(number=number, active=active) + _FILLING).encode())
+
+
+def start_at_boot(acks: str) -> None:
+    """From the next boot on run as doord.service, and say what is done on this port."""
+    Path("/etc/systemd/system/doord.service.d/acks.conf").write_text(f"[Service]\nEnvironment=ACKS={acks}\n")
+    CONFIG.parent.mkdir(exist_ok=True)
+    write_config(0, "high")
+    subprocess.run(["systemctl", "enable", "--quiet", "doord"], check=True, timeout=60)
+    os.sync()
+
+
+class Acks:
+    """Says what is done; on a serial port, returns when the bytes have left the machine."""
+
+    def __init__(self, path: str) -> None:
+        self._handle = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+
+    def say(self, **facts: object) -> None:
+        os.write(self._handle, json.dumps(facts).encode() + b"\n")
+        if os.isatty(self._handle):
+            termios.tcdrain(self._handle)
+
+
+def template(number: int) -> Template:
+    vector = np.zeros(512, np.float32)
+    vector[number % 512] = 1
+    return Template(f"s{number % 7}-{number}", vector, "model", "2026-01-01T00:00:00Z")
+
+
+def pulse_for_ever(relay: RelayLine, config: Config, gallery: SqliteGallery, acks: Acks) -> None:
+    number = int(config.door_id.removeprefix("cut-"))
+    held: list[str] = [t.subject for t in gallery.all()]
+    while True:
+        number += 1
+        relay.unlock(30)  # nothing but this process ends it
+        write_config(number, config.door.relay.active)
+        acks.say(config=number)
+        new = template(number)
+        version = gallery.add([new])
+        acks.say(gallery=version)
+        held.append(new.subject)
+        if len(held) > 5:
+            gallery.remove(held.pop(0))
+            acks.say(gallery=version + 1)
+        time.sleep(random.uniform(0.05, 0.3))
+        relay.lock()
+        time.sleep(random.uniform(0.01, 0.1))
+
+
+def main() -> None:
+    """Start as the daemon does: state, line, readiness; then pulse until killed."""
+    start_logging()
+    config = load_config(CONFIG)
+    relay = claim_door(config.door, simulation=False).relay
+    tell_doord_lock(Path(config.socket).parent / "lines", relay.spec)
+    acks = Acks(os.environ.get("ACKS", "/dev/null"))
+    make_private_folder(config.gallery_path.parent)
+    with StateLock(config.gallery_path.parent):
+        gallery = open_gallery(config.gallery_path, FileKey(config.key_path))
+        line = gpiochip.SimLine(LINE)
+        acks.say(
+            start={
+                "config": int(config.door_id.removeprefix("cut-")),
+                "gallery": gallery.load("model", 512).version,
+                "level": line.level,
+                "driven": sorted(set(line.driven())),
+                "locked": 0 if config.door.relay.active == "high" else 1,
+            }
+        )
+        notify("READY=1")
+        pulse_for_ever(relay, config, gallery, acks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Boots the guest and runs every scenario; prints the table and writes it to RESULT.md.
+
+`--only NAME` runs some of them, and then writes no RESULT.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from machine import READY, Machine, VmError, code_disk, running
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SCRIPTS = "/opt/code/tests/vm/guest"
+PYTHON = (
+    "env",
+    f"PYTHONPATH=/opt/code:/opt/code/tests:{SCRIPTS}",
+    "DOORD_TEST_GPIOCHIP=/dev/gpiochip0",
+    "python3",
+)
+KILLS = 100
+CUTS = 20
+FRAMES = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    least: str
+    figure: str
+    right: bool
+
+
+class Guest:
+    """Where this run's machines live, and how to start one."""
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.image, self.folder = image, folder
+        self.kernel = (image / "kernel").read_text().strip()
+        self._disk, self._code = folder / "disk.qcow2", folder / "code.raw"
+        code_disk(self._code, ROOT, ("edge", "systemd", "tests", "pyproject.toml"))
+        backing = ("-F", "qcow2", "-b", str((image / "root.qcow2").resolve()))
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self._disk)], check=True)
+
+    def machine(self, state: str | None) -> AbstractContextManager[Machine]:
+        """A machine for a `with` block: from a kept state, or by a boot (None)."""
+        return running(self.image, self._disk, self.folder, self._code, state)
+
+
+def script(machine: Machine, name: str, *arguments: str, timeout_s: float) -> dict:
+    """Run a script of guest/; the JSON object it prints last."""
+    done = machine.run(*PYTHON, f"{SCRIPTS}/{name}", *arguments, timeout_s=timeout_s)
+    return json.loads(done.out.splitlines()[-1])
+
+
+def prepare(guest: Guest) -> Row:
+    """The first boot: the code goes in, the state is kept for what needs no boot of its own."""
+    began = time.monotonic()
+    with guest.machine(None) as machine:
+        took = time.monotonic() - began
+        machine.run("python3", "-c", (HERE / "guest/prepare.py").read_text())
+        machine.keep(READY)
+        kernel = machine.run("python3", "-c", "import os; print(os.uname().release)").out.strip()
+    figure = f"{kernel}, {took:.0f} s"
+    return Row("systemd boots, gpio-sim loads", f"kernel {guest.kernel}", figure, kernel == guest.kernel)
+
+
+def contract(guest: Guest) -> list[Row]:
+    """The lines' contract suite on the kernel's chip, and what only such a chip can show."""
+    return [
+        _suite(guest, "relay's contract suite on fake, mock and the kernel's chip", "test_gpio.py"),
+        _suite(guest, "contacts, button, lamp, sounder on the same", "test_lines.py"),
+        _suite(guest, "held line, unplugged chip, killed holder, close", "vm/guest/chip_cases.py"),
+        _suite(
+            guest, "door's thread: button and contact that bounce, chip that goes", "vm/guest/door_cases.py"
+        ),
+    ]
+
+
+def _suite(guest: Guest, what: str, path: str) -> Row:
+    pytest = (
+        "-m",
+        "pytest",
+        "--noconftest",
+        "--rootdir=/opt/code",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+    )
+    with guest.machine(READY) as machine:
+        done = machine.run(*PYTHON, *pytest, f"/opt/code/tests/{path}", timeout_s=300, check=False)
+    if done.code != 0:
+        print(done.out[-6000:], done.err[-2000:])
+    last = (done.out.strip().splitlines() or ["nothing ran"])[-1]
+    return Row(f"{what}, active high and low", "all pass", re.sub(r" in [\d.]+s.*", "", last), done.code == 0)
+
+
+def kills(guest: Guest) -> list[Row]:
+    """SIGKILL during a pulse, on a chip whose freed lines keep their level."""
+    rows = []
+    for active in ("high", "low"):
+        with guest.machine(READY) as machine:
+            seen = script(machine, "kills.py", active, "5", "3", "without", timeout_s=200)
+        figure = f"{seen['unlocked']} of {seen['hits']} unlocked after 3 s"
+        what = f"SIGKILL during a pulse without ExecStopPost, active {active}"
+        rows.append(Row(what, "5 of 5 stay unlocked", figure, seen["unlocked"] == seen["hits"] == 5))
+    for active in ("high", "low"):
+        with guest.machine(READY) as machine:
+            seen = script(machine, "kills.py", active, str(KILLS // 2), "1", timeout_s=900)
+        figure = f"{seen['unlocked']} of {seen['hits']} unlocked ({seen['kills']} kills at random instants)"
+        if seen["median_s"]:
+            figure += f"; locked after {seen['median_s']:.2f} s (median), {seen['longest_s']:.2f} s (longest)"
+        what = f"the same with the shipped unit, active {active}"
+        right = seen["unlocked"] == 0 and seen["hits"] == KILLS // 2
+        rows.append(Row(what, f"0 of {KILLS // 2} unlocked after 1 s", figure, right))
+    return rows
+
+
+def cuts(guest: Guest) -> list[Row]:
+    """Power cuts of the whole machine; behind each a boot from the same disk, of which nothing is kept."""
+    with guest.machine(None) as machine:
+        machine.run(*PYTHON, "-c", "import pulser; pulser.start_at_boot('/dev/ttyS2')")
+    written = {"config": 0, "gallery": 0}
+    unlocked = wrong = writes = 0
+    for _ in range(CUTS + 1):  # the last one only looks
+        with guest.machine(None) as machine:
+            start = _found_at_start(machine)
+            unlocked += {start["level"], *start["driven"]} != {start["locked"]}
+            wrong += sum(not done <= start[key] <= done + 1 for key, done in written.items())
+            time.sleep(random.uniform(0.3, 3))
+            machine.kill()
+            finished = _said(machine)[1:]
+        written = {key: start[key] for key in written}
+        for fact in finished:
+            written.update(fact)
+        writes += len(finished)
+    figure = f"{wrong} of {2 * CUTS} wrong, {writes} writes finished"
+    return [
+        Row(
+            f"{CUTS} power cuts during pulses and writes, each with a boot behind it",
+            "starts locked",
+            f"{unlocked} of {CUTS} were not locked from the claim on",
+            unlocked == 0,
+        ),
+        Row(
+            "configuration and gallery behind each cut",
+            "whole, nothing finished is lost",
+            figure,
+            wrong == 0 and writes > CUTS,
+        ),
+    ]
+
+
+def _said(machine: Machine) -> list[dict]:
+    """What the daemon in the guest said so far, whole lines only."""
+    return [json.loads(line) for line in machine.said.read_text().split("\n")[:-1]]
+
+
+def _found_at_start(machine: Machine, patience_s: float = 240) -> dict:
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if said := _said(machine):
+            return dict(said[0]["start"])
+        time.sleep(0.05)
+    raise VmError(f"the daemon did not start; console: {machine.console()}")
+
+
+def frames(guest: Guest) -> list[Row]:
+    """Wiegand frames, edge by edge, into the door's reader."""
+    with guest.machine(READY) as machine:
+        seen = script(machine, "frames.py", str(FRAMES), timeout_s=400)
+    figure = "{frames} frames, {lost} lost, {wrong} wrong, in order: {in_order} ({uneven} unevenly sent)"
+    return [
+        Row(
+            "Wiegand 26/34/37 at 1 ms on two lines",
+            f"0 of {FRAMES} lost",
+            figure.format(**seen),
+            seen["frames"] == FRAMES and not seen["lost"] and not seen["wrong"] and seen["in_order"],
+        )
+    ]
+
+
+SCENARIOS: dict[str, Callable[[Guest], list[Row]]] = {
+    "contract": contract,
+    "kills": kills,
+    "cuts": cuts,
+    "frames": frames,
+}
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown."""
+    cells = [(row.what, row.least, row.figure, "pass" if row.right else "FAIL") for row in rows]
+    head = [("what", "at least", "result", ""), ("---",) * 4]
+    return "\n".join(f"| {' | '.join(line)} |" for line in head + cells)
+
+
+def run(guest: Guest, names: list[str]) -> list[Row]:
+    """Every row of these scenarios; one that breaks off is a row that failed."""
+    rows = [prepare(guest)]
+    for name in names:
+        print(f"== {name}", flush=True)
+        try:
+            found = SCENARIOS[name](guest)
+        except VmError as error:
+            found = [Row(name, "runs to its end", str(error).replace("\n", " ")[-400:], False)]
+        print(table(found), flush=True)
+        rows += found
+    return rows
+
+
+def main() -> int:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(prog="tests/vm/run", description=__doc__)
+    parser.add_argument("--guest", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=SCENARIOS, action="append")
+    options = parser.parse_args()
+    began = time.monotonic()
+    guest = Guest(options.guest, options.guest.parent / "run")
+    rows = run(guest, options.only or list(SCENARIOS))
+    minutes = (time.monotonic() - began) / 60
+    version = subprocess.run(
+        ["qemu-system-x86_64", "--version"], capture_output=True, text=True
+    ).stdout.split()[3]
+    head = (
+        f"{datetime.now(timezone.utc):%Y-%m-%d}, Linux {guest.kernel}, QEMU {version} (software emulation, "
+        f"2 virtual CPUs), {minutes:.0f} minutes."
+    )
+    result = f"{head}\n\n{table(rows)}\n"
+    if not options.only:
+        (HERE / "RESULT.md").write_text(f"# Last result of tests/vm/run\n\n{result}")
+    passed = sum(row.right for row in rows)
+    print(f"\n{result}\n{passed} passed, {len(rows) - passed} failed")
+    return int(passed != len(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
