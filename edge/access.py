@@ -133,6 +133,11 @@ class Access:
             return None
         return free_until(self._rights, self._config.door_id, self._clock.now_utc(), self._believed)
 
+    def free_for_s(self) -> float | None:
+        """How long the free access that holds now lasts at the most, s; None: none holds."""
+        until = self.free_until()
+        return None if until is None else (until - self._clock.now_utc()).total_seconds()
+
     def claimed(self, card: str) -> Credential | Deny:
         """Whose card this is, if it counts and its subject has not just failed too often."""
         if self._cards is None:

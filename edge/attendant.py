@@ -174,7 +174,7 @@ class Attendant:
         self._report(step.attempt)
         if decision.reason is Reason.FACE_NOT_CARDS:
             self._gate.failed(claim.subject)
-            self._carry_out(self._decider.count_refusal(self._state, now), now)
+            self._carry_out(self._decider.count_refusal(self._state, decision.reason, now), now)
 
     def _identify(self, seen: Seen, now: float) -> Step:
         if seen.fault is not None:

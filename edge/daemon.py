@@ -46,6 +46,7 @@ from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
+from edge.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -53,51 +54,7 @@ EX_SOFTWARE, EX_CONFIG = 70, 78
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
-_BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
-_STEADY_S = 60.0  # a thread that ran for so long begins its back-off anew
 _GALLERY_RETRY_S = 5.0
-
-
-class Worker:
-    """A thread that repeats `step`, and is started again after it died."""
-
-    def __init__(self, name: str, step: Callable[[], None]) -> None:
-        self.name = name
-        self._step = step
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._next_start = 0.0
-        self._pause_s = _BACK_OFF_S[0]
-        self._started_at = float("-inf")
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def tend(self, now: float) -> None:
-        """Start the thread when it does not run, later each time. `now`: s, monotonic."""
-        if self.alive:
-            if now - self._started_at > _STEADY_S:
-                self._pause_s = _BACK_OFF_S[0]
-            return
-        if now < self._next_start:
-            return
-        self._started_at = now
-        self._next_start = now + self._pause_s
-        self._pause_s = min(_BACK_OFF_S[1], 2 * self._pause_s)
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._step()
-
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """End the thread; takes at most `timeout_s`."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
 
 
 class Daemon:
@@ -200,6 +157,7 @@ class Daemon:
         for worker in self._workers:
             worker.tend(now)
         self.link.tend()
+        self.doorman.keep_schedule(self.door, self.access.free_for_s(), now)
         retry = self.faces.damaged and now >= self._next_gallery_try
         reload = self._reload.is_set()
         if reload:

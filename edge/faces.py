@@ -122,12 +122,6 @@ class Faces:
             self._lock.release()
 
 
-def _searches(config: Config) -> bool:
-    """Whether a face alone ever opens this door; behind a card the gallery's size is no matter."""
-    modes = {config.access.mode, *(period.mode for period in config.access.by_schedule)}
-    return bool(modes & {"face", "card_or_face"})
-
-
 def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> Enroller:
     """An enroller that refuses what the door's gate would refuse."""
     embedder, decision = pipeline.embedder, config.decision
@@ -138,5 +132,7 @@ def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> E
         embedder.dimension,
         decision.threshold,
         embedder.fmr,
-        1.0 if decision.fpir_accepted_by.strip() or not _searches(config) else decision.max_fpir,
+        1.0
+        if decision.fpir_accepted_by.strip() or not {"face", "card_or_face"} & set(config.modes)
+        else decision.max_fpir,
     )

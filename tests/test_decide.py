@@ -370,7 +370,7 @@ def test_refused_claims_count_at_the_door_and_raise_one_alarm():
     decider, state = Decider(CONFIG, MAX_AGE_S), Deciding()
     alarms = []
     for i in range(12):
-        step = decider.count_refusal(state, float(i))
+        step = decider.count_refusal(state, Reason.FACE_NOT_CARDS, float(i))
         state = step.state
         alarms.append(step.alarm)
     assert alarms == [False] * 9 + [True] + [False] * 2

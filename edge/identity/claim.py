@@ -77,9 +77,7 @@ class Verifier:
         running = claim.running
         last = running.last if running else Observation(now)
         frames = running.frames if running else 0
-        return ClaimStep(
-            None, Attempt(Deny(reason), claim.began_at, now, frames, last, 0.0)
-        )  # 1:1 knows no margin
+        return ClaimStep(None, Attempt(Deny(reason), claim.began_at, now, frames, last, margin=0))
 
     def _verdict(self, claim: Claim, seen: Observation, now: float) -> Grant | Deny:
         verdict = verdict_of(seen, self._config.threshold, 0, self._max_age_s, now)

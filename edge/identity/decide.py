@@ -123,7 +123,7 @@ class Decider:
 
     def admitted(self, state: Deciding, subject: str, now: float) -> Deciding:
         """Somebody was let in by other means and is in view: no attempt of its own begins."""
-        return _seen_again(state, Grant(subject, None), now)
+        return replace(_seen_again(state, Grant(subject, None), now), running=None)
 
     def barred(self, state: Deciding, subject: str, now: float) -> Deciding:
         """A face that was recognised has no right to enter: told again after `repeat_s`, not each
@@ -131,11 +131,14 @@ class Decider:
         cooling = {s: t for s, t in state.cooling.items() if s != subject}
         return replace(state, cooling=cooling, barred={**state.barred, subject: now})
 
-    def count_refusal(self, state: Deciding, now: float) -> Step:
-        """A refusal elsewhere, of a claim, counts at this door as any other."""
+    def count_refusal(self, state: Deciding, reason: Reason, now: float) -> Step:
+        """A refusal, here or of a claim, raises the throttle unless it says nothing of the person."""
+        if reason in _NOBODYS_FAULT:
+            return Step(state)
         was_raised = state.throttle.raised(now, self._config)
-        state = replace(state, throttle=state.throttle.refused(now, self._config))
-        return Step(state, alarm=state.throttle.raised(now, self._config) and not was_raised)
+        throttle = state.throttle.refused(now, self._config)
+        alarm = throttle.raised(now, self._config) and not was_raised
+        return Step(replace(state, throttle=throttle), alarm=alarm)
 
     def _verdict(self, state: Deciding, seen: Observation, now: float) -> Grant | Deny:
         margin = self.rule(state, now).margin
@@ -155,7 +158,7 @@ class Decider:
 
     def _refused(self, state: Deciding, running: Running, reason: Reason, now: float) -> Step:
         margin = self.rule(state, now).margin
-        counted = Step(state) if reason in _NOBODYS_FAULT else self.count_refusal(state, now)
+        counted = self.count_refusal(state, reason, now)
         state, alarm = replace(counted.state, running=None), counted.alarm
         known, others = _known(state.unknown, running.last)
         if known is not None and now - known.reported_at < self._config.repeat_s:
