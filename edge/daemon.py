@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from edge.attendant import Attendant
 from edge.config import Config
 from edge.control import ControlServer
 from edge.desk import LocalDesk
-from edge.door.controller import DoorController, DoorStatus
+from edge.door.controller import SWITCH_S, DoorController, DoorStatus
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.doorman import Doorman, tell_doord_lock
@@ -315,6 +316,7 @@ def run(config: Config) -> int:
     except LineError as error:
         raise ConfigError(str(error)) from error
     _listen(daemon)
+    sys.setswitchinterval(SWITCH_S)
     try:
         daemon.start()
         daemon.wait()
