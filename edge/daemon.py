@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from edge.clock import SystemClock
 from edge.config import NO_PAD, Config, MqttConfig
 from edge.control import ControlServer
 from edge.desk import LocalDesk
-from edge.door.controller import DoorController, DoorStatus
+from edge.door.controller import SWITCH_S, DoorController, DoorStatus
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
@@ -348,6 +349,7 @@ def run(config: Config) -> int:
     except LineError as error:
         raise ConfigError(str(error)) from error
     _listen(daemon)
+    sys.setswitchinterval(SWITCH_S)
     try:
         daemon.start()
         daemon.wait()

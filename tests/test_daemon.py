@@ -336,7 +336,7 @@ lines = claim_door(config.door, simulation=True)
 daemon = d.build(config, lines.relay, None, lines.inputs, lines.signals)
 d._listen(daemon)
 daemon.start()
-pin = lines.inputs._contacts[0]._device.pin
+pin = lines.pin("rex")
 
 def leave():
     pin.drive_low()
