@@ -21,6 +21,8 @@ from pathlib import Path
 BOOT_S = 240.0  # measured: about 30 s alone on two cores; the rest is for a busy host
 HELLO = "agent ready"  # its first line; before it the port may echo
 READY = "ready"  # the name of the state after the boot
+_QUICK = ("-accel", "tcg,thread=multi", "-smp", "2")
+_STEADY = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=1,sleep=off")
 _CODE_BYTES = 16 << 20  # a fixed size: a kept state holds the size of its disks
 
 
@@ -81,15 +83,21 @@ class _Lines:
 class Machine:
     """One running QEMU. `folder` has its sockets, its console and its third serial port's output."""
 
-    def __init__(self, guest: Path, disk: Path, folder: Path, code: Path, state: str | None) -> None:
-        """Start it; from the kept `state`, or by a boot when that is None."""
+    def __init__(
+        self, guest: Path, disk: Path, folder: Path, code: Path, state: str | None, steady: bool = False
+    ) -> None:
+        """Start it; from the kept `state`, or by a boot when that is None.
+
+        `steady`: one processor whose clock counts its instructions (2 ns each), so that the guest's
+        milliseconds are even however busy the host is. A state is of a machine of its own kind.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.said = folder / "ttyS2"  # what the guest wrote there survives every kill
         for name in ("qmp", "agent"):
             (folder / name).unlink(missing_ok=True)
         self._process = subprocess.Popen(
-            _command(guest, disk, folder, code) + (["-loadvm", state] if state else []),
+            _command(guest, disk, folder, code, steady) + (["-loadvm", state] if state else []),
             stdin=subprocess.DEVNULL,
             stdout=(folder / "qemu.log").open("wb"),
             stderr=subprocess.STDOUT,
@@ -176,11 +184,12 @@ def _unwanted(name: str) -> bool:
     return name.endswith((".pyc", ".jpg", ".tflite", ".npz"))
 
 
-def _command(guest: Path, disk: Path, folder: Path, code: Path) -> list[str]:
+def _command(guest: Path, disk: Path, folder: Path, code: Path, steady: bool) -> list[str]:
     kernel_line = "root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0 panic=-1"
     return [
-        *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "max"),
-        *("-smp", "2", "-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
+        *("qemu-system-x86_64", "-machine", "pc", "-cpu", "max"),
+        *(_STEADY if steady else _QUICK),
+        *("-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
         *("-kernel", str(guest / "vmlinuz"), "-initrd", str(guest / "initrd"), "-append", kernel_line),
         *("-drive", f"file={disk},if=virtio,format=qcow2"),
         *("-drive", f"file={code},if=virtio,format=raw,readonly=on"),

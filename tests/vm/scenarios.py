@@ -58,9 +58,9 @@ class Guest:
         backing = ("-F", "qcow2", "-b", str((image / "root.qcow2").resolve()))
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self._disk)], check=True)
 
-    def machine(self, state: str | None) -> AbstractContextManager[Machine]:
+    def machine(self, state: str | None, steady: bool = False) -> AbstractContextManager[Machine]:
         """A machine for a `with` block: from a kept state, or by a boot (None)."""
-        return running(self.image, self._disk, self.folder, self._code, state)
+        return running(self.image, self._disk, self.folder, self._code, state, steady)
 
 
 def script(machine: Machine, name: str, *arguments: str, timeout_s: float) -> dict:
@@ -183,8 +183,8 @@ def _found_at_start(machine: Machine, patience_s: float = 240) -> dict:
 
 
 def frames(guest: Guest) -> list[Row]:
-    """Wiegand frames, edge by edge, into the door's reader."""
-    with guest.machine(READY) as machine:
+    """Wiegand frames, edge by edge, into the door's reader; a millisecond must be one."""
+    with guest.machine(None, steady=True) as machine:
         seen = script(machine, "frames.py", str(FRAMES), timeout_s=400)
     figure = "{frames} frames, {lost} lost, {wrong} wrong, in order: {in_order} ({uneven} unevenly sent)"
     return [

@@ -40,8 +40,7 @@ def send(wire: list[int], pulls: list[int]) -> bool:
     """Put one frame on the lines; whether it was evenly paced."""
     at, sent = time.monotonic() + 0.002, []
     for bit in wire:
-        while time.monotonic() < at:
-            pass
+        time.sleep(max(0.0, at - time.monotonic()))  # whoever reads may have but this processor
         sent.append(time.monotonic())
         os.pwrite(pulls[bit], b"pull-down", 0)
         while time.monotonic() < sent[-1] + PULSE_S:
@@ -55,7 +54,6 @@ def send(wire: list[int], pulls: list[int]) -> bool:
 def sender(count: int) -> None:
     """Send until `count` frames were even; a line each: even or not, and what it said."""
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
-    os.sched_setaffinity(0, {1})
     pulls = [os.open(gpiochip.SimLine(line).pull_path, os.O_WRONLY) for line in DATA]
     even = 0
     for tries in range(4 * count):
@@ -72,7 +70,7 @@ def sender(count: int) -> None:
 def main() -> None:
     """Read what the sender sends; compare."""
     told: list[str] = []
-    config = WiegandConfig(data0=DATA[0], data1=DATA[1], chip=gpiochip.SimLine(0).chip)
+    config = WiegandConfig(data0=DATA[0], data1=DATA[1], chip=gpiochip.SimLine(0).chip, bits=tuple(FORMATS))
     reader = WiegandReader(config, lgpio_inputs(config), told.append)
     done = threading.Event()
 
