@@ -260,9 +260,10 @@ def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("access.by_schedule", "a rights_file, where the schedules stand", "none"))
     if wiegand and wiegand.data0 == wiegand.data1:
         found.append(("readers.wiegand.data1", "another line than data0", wiegand.data1))
-    relay = config.door.relay
-    if wiegand and wiegand.chip == relay.chip and relay.line in (wiegand.data0, wiegand.data1):
-        found.append(("readers.wiegand", "other lines than the relay's", relay.line))
+    for role, line in config.door.lines().items() if wiegand else ():
+        chip = line.chip or config.door.relay.chip
+        if wiegand and chip == wiegand.chip and line.line in (wiegand.data0, wiegand.data1):
+            found.append(("readers.wiegand", f"other lines than door.{role}'s", line.line))
     return found
 
 

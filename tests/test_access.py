@@ -226,7 +226,7 @@ def test_the_time_is_kept_through_here(door):
         ),
         (
             "readers: {wiegand: {data0: 17, data1: 5}}\n",
-            "readers.wiegand: expected other lines than the relay's, got 17",
+            "readers.wiegand: expected other lines than door.relay's, got 17",
         ),
         ("readers: {wiegand: {data0: 6, data1: 5, bits: []}}\n", "readers.wiegand.bits: "),
         ("readers: {wiegand: {data0: 6, data1: 5, bits: [27]}}\n", "readers.wiegand.bits[0]: "),
