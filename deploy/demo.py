@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from demo_scene import Scene, photograph_scenes, write_clip
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from edge.errors import DoordError
 from edge.link import wire
 from edge.vision.pictures import PICTURE_SUFFIXES, save_picture
 
@@ -117,7 +119,9 @@ def broker(folder: Path) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     conf = folder / "mosquitto.conf"
-    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    # as root it would change to its own user, and the kernel then forgets to end it with the demo
+    user = "user root\n" if os.geteuid() == 0 else ""
+    conf.write_text(f"{user}listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
     with child([program, "-c", str(conf)], folder / "mosquitto.log") as process:
         for _ in range(100):
             with socket.socket() as knock:
@@ -222,6 +226,10 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
         "--out", type=Path, default=ROOT / "demo-out", help="folder of the picture (default demo-out)"
     )
     options = parser.parse_args(arguments)
+    called_from = Path(os.environ.get("DEMO_CALLED_FROM", "."))
+    options.out = called_from / options.out
+    options.faces = options.faces and called_from / options.faces
+    options.probe = [called_from / path for path in options.probe or []]
     if bool(options.faces) != bool(options.probe):
         parser.error("--faces and --probe go together")
     return options
@@ -230,12 +238,14 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
 def subject_id(name: str) -> str:
     """A subject id out of a file's or folder's name."""
     cleaned = "".join(c if c.isalnum() and c.isascii() else "-" for c in name.lower()).strip("-")
-    return cleaned[:32] or "somebody"
+    return cleaned[:32] or f"somebody-{sum(name.encode()) % 10000}"
 
 
 def people(folder: Path) -> dict[str, list[Path]]:
     """Subject -> photographs, from NAME.jpg or NAME/*.jpg."""
     found: dict[str, list[Path]] = {}
+    if not folder.is_dir():
+        raise SystemExit(f"demo: {folder}: expected a folder of photographs")
     for path in sorted(folder.iterdir()):
         photos = sorted(path.iterdir()) if path.is_dir() else [path]
         photos = [p for p in photos if p.suffix.lower() in PICTURE_SUFFIXES]
@@ -269,7 +279,7 @@ def enrol(options: argparse.Namespace, config: Path) -> None:
     if options.camera is not None:
         print("Look at the camera: five pictures are taken.")
         doord("enrol", "-c", str(config), "--subject", "you", "--camera")
-        print("Enrolled as `you`. Go out of the picture and come back.")
+        print("Enrolled as `you`. Stand before the camera, go away, come back.")
         return
     chosen = people(options.faces) if options.faces else {"obama": [PICTURES / "obama.jpg"]}
     for subject, photos in chosen.items():
@@ -329,5 +339,16 @@ NEXT = """What to do next:
   deploy/check                                  all tests"""
 
 
+def end(_signal: int, _frame: object) -> None:
+    """SIGTERM ends the demo as Ctrl-C does: children and the folder with the key go with it."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, end)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("demo: interrupted")
+    except DoordError as error:
+        sys.exit(f"demo: {error}")

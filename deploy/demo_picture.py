@@ -72,10 +72,9 @@ def _judged(
     match = search(look.probe, gallery)
     best = match.best if match else None
     verdict = identify(match, decision.threshold, decision.margin)
-    opens = isinstance(verdict, Grant)
     words = f"nearest {best.subject}: {best.distance:.2f}" if best else "nobody enrolled"
-    text = f"{words}\n{'opens (< 0.7)' if opens else 'stays locked (>= 0.7)'}"
-    return _title(draw_face(frame, look.face, text, _GREEN if opens else _RED), title)
+    text = f"{words}\n{'opens' if isinstance(verdict, Grant) else f'stays locked: {verdict.reason.value}'}"
+    return _title(draw_face(frame, look.face, text, _GREEN if isinstance(verdict, Grant) else _RED), title)
 
 
 def _title(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

@@ -6,9 +6,10 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     control    the daemon's unix socket         config    typed configuration, parsed once
     values     the nouns                        errors    the faults
     ports      what drivers and fakes promise   vision/   camera, detector, embedder, quality
-    identity/  gallery, matching, deciding      door/     the door's table, its only controller, GPIO
+    identity/  gallery, matching, rights, cards door/     the door's table, controller, lines, readers
     doorman    commands to the door             lock      doord-lock, after the daemon's end
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
+    access     rights, cards, failures together clock     what time it is, and whether to believe it
     evaluate/  accuracy measured                tools/    doctor, bench, pictures
 """
 

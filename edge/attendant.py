@@ -1,26 +1,34 @@
-"""Who stands between vision and door: observations in, grants and events out.
+"""Who stands between vision, cards and door: observations in, grants and events out.
 
-Runs on the vision thread. A grant goes to the door with the time until which its frame is fresh;
-the door's answer, not the wish, becomes the event.
+Runs on the vision thread; `present` alone is called by the card readers' threads, and a card that
+is enough by itself needs no vision. A grant goes to the door with the time until which it is fresh,
+and only if its subject has the right to enter; the door's answer, not the wish, becomes the event.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from edge.identity.claim import Claim, ClaimStep, Verifier
+from edge.identity.credentials import Credential, Evidence
 from edge.identity.decide import Decider, Deciding, Step
+from edge.identity.match import compare
+from edge.identity.rights import Permitted
 from edge.link.wire import Event, NoticeKind, Setting, Stamp, attempt_event, notice
-from edge.values import Attempt, Deny, Grant, Reason
+from edge.values import Attempt, Deny, Gallery, Grant, Observation, Reason
 from edge.vision.loop import Seen
 
 log = logging.getLogger(__name__)
 
 _PLAIN = frozenset({"Started", "Stopped", "CameraRestored", "DoorAlarmCleared", "ExitRequested"})
+_CARD_FRESH_S = 1.0  # the door must get to a card's grant within this
+_SAME_CARD_S = 2.0  # a card held to the reader is read again and again: one presentation
 
 
 class Opener(Protocol):
@@ -30,46 +38,150 @@ class Opener(Protocol):
         """Ask for the door; `answer` is told what became of it."""
 
 
+class Gate(Protocol):
+    """Rights and cards, or their sibling in tests."""
+
+    def enough(self) -> frozenset[Evidence]:
+        """What opens now."""
+
+    def permitted(self, subject: str) -> Permitted | Deny:
+        """Whether the subject may enter here and now."""
+
+    def claimed(self, card: str) -> Credential | Deny:
+        """Whose card this is, if it counts."""
+
+    def failed(self, subject: str) -> None:
+        """A face was not the one of the claimed subject."""
+
+    def succeeded(self, subject: str) -> None:
+        """A face was the one of the claimed subject."""
+
+
 class Attendant:
-    """Decides on what was seen, asks for the door, tells what happened."""
+    """Decides on what was seen and shown, asks for the door, tells what happened."""
 
     def __init__(
         self,
         decider: Decider,
+        verifier: Verifier,
+        gate: Gate,
+        gallery: Callable[[], Gallery | None],
         door: Opener,
         post: Callable[[Event], None],
         setting: Callable[[], Setting],
         max_frame_age_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`post` must neither block nor raise; `setting` gives what is in force now."""
+        """`post` must neither block nor raise; `gallery` and `setting` give what is in force now."""
         self.camera_fault: str | None = None
         self.camera_seen = False  # whether a frame was ever looked at
         self._decider = decider
+        self._verifier = verifier
+        self._gate = gate
+        self._gallery = gallery
         self._door = door
         self._post = post
         self._setting = setting
         self._max_age_s = max_frame_age_s
         self._clock = clock
         self._state = Deciding()
+        self._not_opened: queue.SimpleQueue[str] = queue.SimpleQueue()  # subjects, from the door's thread
+        self._claim: Claim | None = None
+        self._claims: queue.SimpleQueue[Claim] = queue.SimpleQueue()
+        self._last_card = ("", float("-inf"))
 
     def attend(self, seen: Seen) -> None:
         """One turn of the vision loop."""
         now = self._clock()
+        while not self._not_opened.empty():
+            self._state = self._decider.not_opened(self._state, self._not_opened.get())
         self.camera_seen |= seen.observation is not None
-        if seen.fault is not None:
-            step = self._decider.interrupt(self._state, Reason.CAMERA_FAULT, now)
-        elif seen.observation is None:
-            step = self._decider.tick(self._state, now)
-        else:
-            step = self._decider.observe(self._state, seen.observation, now)
         self._note_camera(seen.fault)
-        self._carry_out(step)
+        self._take_claims(now)
+        if self._claim is not None:
+            self._go_on(self._verify(self._claim, seen, now), now)
+        else:
+            self._carry_out(self._identify(seen, now), now)
+
+    def present(self, card: str) -> None:
+        """A card was read: its text. Called by one reader's thread at a time."""
+        now = self._clock()
+        before, at = self._last_card
+        self._last_card = (card, now)
+        if card == before and now - at < _SAME_CARD_S:
+            return
+        found = self._gate.claimed(card)
+        if isinstance(found, Credential):
+            self._believe(found.subject, now)
+        else:
+            self._report(_card_attempt(found, now))
 
     def tell(self, kind: NoticeKind, detail: str) -> None:
         """Report something that is no attempt."""
         log.log(logging.INFO if kind in _PLAIN else logging.WARNING, "%s: %s", kind, detail)
         self._post(notice(kind, detail, self._stamp(), self._setting()))
+
+    def _believe(self, subject: str, now: float) -> None:
+        """A card in force: enough, or the claim that a face must now verify."""
+        right, gallery = self._gate.permitted(subject), self._gallery()
+        if isinstance(right, Deny):
+            self._report(_card_attempt(right, now))
+        elif Evidence.CARD in self._gate.enough():
+            grant = Grant(subject, None)
+            self._ask_for_door(_card_attempt(grant, now), grant, now + _CARD_FRESH_S)
+        elif gallery is None:  # no model, or no gallery: no face will ever verify this
+            self._report(_card_attempt(Deny(Reason.OTHER), now))
+        elif subject not in gallery.subjects:
+            self._report(_card_attempt(Deny(Reason.UNAUTHORIZED), now))
+        else:
+            self._claims.put(Claim(subject, now))
+
+    def _take_claims(self, now: float) -> None:
+        while not self._claims.empty():
+            claim = self._claims.get()
+            if self._claim is not None:
+                if self._claim.subject == claim.subject:
+                    continue
+                self._go_on(self._verifier.abandon(self._claim, now), now)
+            self._claim = claim
+            self._state = self._decider.set_aside(self._state)
+
+    def _verify(self, claim: Claim, seen: Seen, now: float) -> ClaimStep:
+        if seen.fault is not None:
+            return self._verifier.interrupt(claim, Reason.CAMERA_FAULT, now)
+        if seen.observation is None:
+            return self._verifier.tick(claim, now)
+        need = self._decider.rule(self._state, now)
+        return self._verifier.observe(claim, self._compared(seen.observation, claim.subject), need, now)
+
+    def _compared(self, seen: Observation, subject: str) -> Observation:
+        """The frame compared with the claimed subject alone: whether a search was allowed is no matter."""
+        gallery = self._gallery()
+        if seen.probe is None or gallery is None:
+            return seen
+        return replace(seen, match=compare(seen.probe, gallery, subject), refused=None)
+
+    def _go_on(self, step: ClaimStep, now: float) -> None:
+        claim, self._claim = self._claim, step.claim
+        if step.attempt is None or claim is None:
+            return
+        decision = step.attempt.decision
+        if isinstance(decision, Grant):
+            self._state = self._decider.admitted(self._state, decision.subject, now)
+            self._gate.succeeded(decision.subject)
+            self._ask_for_door(step.attempt, decision, self._fresh_until(step.attempt))
+            return
+        self._report(step.attempt)
+        if decision.reason is Reason.FACE_NOT_CARDS:
+            self._gate.failed(claim.subject)
+            self._carry_out(self._decider.count_refusal(self._state, decision.reason, now), now)
+
+    def _identify(self, seen: Seen, now: float) -> Step:
+        if seen.fault is not None:
+            return self._decider.interrupt(self._state, Reason.CAMERA_FAULT, now)
+        if seen.observation is None or Evidence.FACE not in self._gate.enough():
+            return self._decider.tick(self._state, now)
+        return self._decider.observe(self._state, seen.observation, now)
 
     def _note_camera(self, fault: str | None) -> None:
         if fault is not None and self.camera_fault is None:
@@ -78,28 +190,44 @@ class Attendant:
             self.tell("CameraRestored", "the camera delivers again")
         self.camera_fault = fault
 
-    def _carry_out(self, step: Step) -> None:
+    def _carry_out(self, step: Step, now: float) -> None:
         self._state = step.state
         attempt = step.attempt
         if attempt is not None and isinstance(attempt.decision, Grant):
-            self._ask_for_door(attempt, attempt.decision)
+            if not self._ask_for_door(attempt, attempt.decision, self._fresh_until(attempt)):
+                self._state = self._decider.barred(self._state, attempt.decision.subject, now)
         elif attempt is not None:
             self._report(attempt)
         if step.alarm:
             self.tell("ThrottleRaised", "many refused attempts: every frame must confirm, the margin doubles")
 
-    def _ask_for_door(self, attempt: Attempt, grant: Grant) -> None:
-        valid_until = attempt.last.taken_at + self._max_age_s
-        self._door.grant(grant, valid_until, lambda answer: self._report(replace(attempt, decision=answer)))
+    def _fresh_until(self, attempt: Attempt) -> float:
+        return attempt.last.taken_at + self._max_age_s
+
+    def _ask_for_door(self, attempt: Attempt, grant: Grant, valid_until: float) -> bool:
+        """Whether the door was asked; it is not for a subject without the right."""
+        right = self._gate.permitted(grant.subject)
+        if isinstance(right, Deny):
+            self._report(replace(attempt, decision=right))
+            return False
+
+        def answer(came: Grant | Deny) -> None:  # on the door's thread
+            if isinstance(came, Deny):
+                self._not_opened.put(grant.subject)
+            self._report(replace(attempt, decision=came))
+
+        self._door.grant(replace(grant, extended=right.extended), valid_until, answer)
+        return True
 
     def _report(self, attempt: Attempt) -> None:
         decision = attempt.decision
         if isinstance(decision, Grant):
             late_ms = (self._clock() - attempt.last.taken_at) * 1000
+            by = "by card" if decision.distance is None else f"distance {decision.distance:.2f}"
             log.info(
-                "AccessGranted: %s, distance %.2f, %d frames, %.0f ms after the frame",
+                "AccessGranted: %s, %s, %d frames, %.0f ms after the last",
                 decision.subject,
-                decision.distance,
+                by,
                 attempt.frames,
                 late_ms,
             )
@@ -110,3 +238,8 @@ class Attendant:
     @staticmethod
     def _stamp() -> Stamp:
         return Stamp.of(time.time(), os.urandom(10))
+
+
+def _card_attempt(decision: Grant | Deny, now: float) -> Attempt:
+    """An attempt in which no frame was compared."""
+    return Attempt(decision, now, now, 0, Observation(now), margin=0.0)

@@ -16,10 +16,12 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_door import door_parser, state
-from edge.config import DEFAULT_PATH, Config, ModelsConfig, QualityConfig, load_config
+from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
 from edge.values import DISTANCE_CEILING
+from edge.vision.pictures import MAX_FILE_BYTES
 
 EX_CONFIG = 78
 
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DoordError as error:
         return _complain(error, 2)
     except BrokenPipeError:  # `doord gallery list | head`
+        sys.stdout = None  # else Python flushes it at exit, in vain
         return 2
     except KeyboardInterrupt:
         return 130
@@ -54,12 +57,18 @@ def _say_json(value: object) -> None:
     _say(msgspec.json.encode(value).decode())
 
 
+def _tell(options: argparse.Namespace, words: str, **facts: object) -> None:
+    _say_json(facts) if options.json else _say(words)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="doord", description="The office door that knows who you are.")
     parser.add_argument("--version", action="version", version=f"doord {__version__}")
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    # suppressed defaults: else those of `gallery list` would overwrite what `gallery -c FILE` was told
     shared.add_argument("-c", "--config", type=Path, help=f"configuration (default {DEFAULT_PATH})")
     shared.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.set_defaults(config=None, json=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
@@ -78,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--force-lookalike", action="store_true", help="enrol a twin of another subject")
 
     _gallery_parser(command("gallery", _gallery_list, "see and change who is enrolled"), shared)
+    card_parser(command("card", list_cards, "see and change who has which card"), shared)
 
     sub = command("verify", _verify, "1:1: is this picture the subject?")
     sub.add_argument("--subject", required=True, metavar="ID")
@@ -183,10 +193,16 @@ def _enrol(options: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> bytes:
+    """A file's content, bounded: a device or a pipe never ends."""
     try:
+        if not path.is_file():
+            raise ImageError(f"{path}: {'expected a file' if path.exists() else 'no such file'}")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"{path}: expected at most {MAX_FILE_BYTES >> 20} MB, got {size >> 20} MB")
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
+        raise ImageError(f"{path}: {error.strerror or error}") from None
 
 
 def _gallery_list(options: argparse.Namespace) -> int:
@@ -211,7 +227,8 @@ def _gallery_remove(options: argparse.Namespace) -> int:
         for subject in options.subjects:
             gone = desk.remove(subject)
             unknown |= not gone
-            _say(f"{subject}: {gone} templates removed" if gone else f"{subject}: is not enrolled here")
+            words = f"{subject}: {gone} templates removed" if gone else f"{subject}: is not enrolled here"
+            _tell(options, words, subject=subject, removed=gone)
     return int(unknown)
 
 
@@ -222,11 +239,14 @@ def _gallery_export(options: argparse.Namespace) -> int:
     passphrase = _passphrase(options, twice=True)
     with ExitStack() as stack:
         data = open_desk(_config(options), stack).export(passphrase)
+    if options.file.exists() and not (options.file.is_file() and not options.file.is_symlink()):
+        raise GalleryError(f"{options.file}: expected a file or nothing there, got something else")
     try:
         write_atomically(options.file, data)
     except OSError as error:
         raise GalleryError(f"{options.file}: {error.strerror}") from None
-    _say(f"{options.file}: {len(data)} bytes, {'in plain text' if passphrase is None else 'encrypted'}")
+    kind = "in plain text" if passphrase is None else "encrypted"
+    _tell(options, f"{options.file}: {len(data)} bytes, {kind}", bytes=len(data), encrypted=bool(passphrase))
     return 0
 
 
@@ -236,7 +256,7 @@ def _gallery_import(options: argparse.Namespace) -> int:
     data, passphrase = _read(options.file), _passphrase(options, twice=False)
     with ExitStack() as stack:
         added = open_desk(_config(options), stack, models=True).import_(data, passphrase)
-    _say(f"{options.file}: {added} templates added")
+    _tell(options, f"{options.file}: {added} templates added", added=added)
     return 0
 
 
@@ -306,33 +326,21 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
+    from edge.tools.doctor import face_alone
+
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
+    alone = face_alone(config)
+    notes = access_notes(config)
     if options.json:
-        _say_json(config)
+        camera = msgspec.structs.replace(config.camera, source=shown_source(config.camera.source))
+        _say_json(msgspec.structs.replace(config, camera=camera))
     else:
         _say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             _say("note: simulation: true, no real line is driven")
-        _say("note: no presentation-attack detection: a photograph can open this door")
-        _say(f"note: {_face_alone(config)}")
+        _say(f"note: {NO_PAD}", f"note: {alone}", *notes)
     return 0
-
-
-def _face_alone(config: Config) -> str:
-    """For how many templates face alone may open, by the embedder's measured FMR."""
-    from edge.identity.match import most_templates
-    from edge.vision.manifest import ModelShelf
-    from edge.vision.pipeline import chosen
-
-    _, embedder = chosen(ModelShelf.open(config.models.dir), config.models)
-    fmr, limit = embedder.fmr_at_ceiling, config.decision.max_fpir
-    if fmr is None:
-        return f"the FMR of {embedder.id} was not measured: face alone opens only with fpir_accepted_by"
-    most = most_templates(fmr, limit)
-    accepted = config.decision.fpir_accepted_by
-    beyond = f"beyond accepted by {accepted}" if accepted else "beyond that card + face, or fpir_accepted_by"
-    return f"face alone opens up to {most} templates (FMR {fmr:.1e}, max_fpir {limit:.1e}); {beyond}"
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ Everything has a default that is safe; only `site`, `door_id` and the relay's li
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,9 @@ from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+NO_PAD = "no presentation-attack detection: a photograph can open this door"
+_SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
+_SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
 
 
@@ -29,7 +33,7 @@ class CameraConfig(_Section, frozen=True):
     `simulation: true` only, `file:PATH` (a video) or `folder:PATH` (pictures in name order).
     """
 
-    source: str = "0"
+    source: str | Annotated[int, Meta(ge=0, le=999)] = "0"
     width: Annotated[int, Meta(ge=160, le=4096)] = 640
     height: Annotated[int, Meta(ge=120, le=4096)] = 480
     fps: Annotated[float, Meta(gt=0, le=120)] = 30
@@ -79,7 +83,7 @@ class DecisionConfig(_Section, frozen=True):
     attempt_s: Annotated[float, Meta(gt=0, le=30)] = 3
     no_face_s: Annotated[float, Meta(gt=0, le=10)] = 1
     repeat_s: Annotated[float, Meta(ge=0, le=600)] = 10
-    cooldown_s: Annotated[float, Meta(ge=0, le=600)] = 5
+    cooldown_s: Annotated[float, Meta(ge=1, le=600)] = 5
     throttle_attempts: Annotated[int, Meta(ge=1, le=1000)] = 10
     throttle_window_s: Annotated[float, Meta(gt=0, le=86400)] = 300
     max_fpir: Annotated[float, Meta(gt=0, le=1)] = 1e-3
@@ -90,6 +94,49 @@ class PadConfig(_Section, frozen=True):
     """Presentation-attack detection. This version has none and says so at every start."""
 
     mode: Literal["off"] = "off"
+
+
+AccessMode = Literal["face", "card_and_face", "card", "card_or_face"]
+
+
+class AccessPeriod(_Section, frozen=True):
+    """What opens while a schedule of the rights file is open."""
+
+    schedule: Id
+    mode: AccessMode
+
+
+class AccessConfig(_Section, frozen=True):
+    """What somebody must show. Of `by_schedule` the first that is open holds, else `mode`."""
+
+    mode: AccessMode = "face"
+    by_schedule: tuple[AccessPeriod, ...] = ()
+    claim_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10  # from the card to a face
+    # deny: a right that depends on the time is none while the time is not trusted; judge: it is
+    # judged by the clock as it is
+    when_clock_untrusted: Literal["deny", "judge"] = "deny"
+
+
+class WedgeConfig(_Section, frozen=True):
+    """A card reader that types: an input device of the kernel."""
+
+    device: Annotated[str, Meta(pattern=r"^/[^\0]+\Z")]  # /dev/input/by-id/...-event-kbd
+
+
+class WiegandConfig(_Section, frozen=True):
+    """A card reader on two lines."""
+
+    data0: Annotated[int, Meta(ge=0, le=511)]  # offset on the chip
+    data1: Annotated[int, Meta(ge=0, le=511)]
+    chip: str = "/dev/gpiochip0"
+    bits: Annotated[tuple[Literal[26, 34, 37], ...], Meta(min_length=1)] = (26,)  # of the site's cards
+
+
+class ReadersConfig(_Section, frozen=True):
+    """The card readers."""
+
+    wedge: WedgeConfig | None = None
+    wiegand: WiegandConfig | None = None
 
 
 class TlsConfig(_Section, frozen=True):
@@ -103,7 +150,7 @@ class TlsConfig(_Section, frozen=True):
 class MqttConfig(_Section, frozen=True):
     """The broker."""
 
-    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    host: Annotated[str, Meta(pattern=r"^[^\s/]{1,253}\Z")]
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
     tls: TlsConfig | None = None
     username: str = ""
@@ -119,14 +166,17 @@ class Config(_Section, frozen=True):
     door_id: Id
     door: DoorConfig
     simulation: bool = False  # mock lines and file cameras; stands in every status and event
-    state_dir: str = "/var/lib/doord"
-    socket: str = "/run/doord/control.sock"
+    state_dir: Annotated[str, Meta(pattern="^/")] = "/var/lib/doord"
+    socket: Annotated[str, Meta(pattern="^/")] = "/run/doord/control.sock"
     key_file: str = ""  # empty: gallery.key in state_dir
+    rights_file: str = ""  # empty: everybody enrolled may enter always
     camera: CameraConfig = CameraConfig()
     models: ModelsConfig = ModelsConfig()
     quality: QualityConfig = QualityConfig()
     decision: DecisionConfig = DecisionConfig()
     pad: PadConfig = PadConfig()
+    access: AccessConfig = AccessConfig()
+    readers: ReadersConfig = ReadersConfig()
     mqtt: MqttConfig | None = None
 
     @property
@@ -138,6 +188,16 @@ class Config(_Section, frozen=True):
     def key_path(self) -> Path:
         """The gallery's key file."""
         return Path(self.key_file) if self.key_file else Path(self.state_dir) / "gallery.key"
+
+    @property
+    def cards_path(self) -> Path:
+        """The cards that were given out."""
+        return Path(self.state_dir) / "cards.sealed"
+
+    @property
+    def modes(self) -> list[AccessMode]:
+        """Every access mode that can hold at this door."""
+        return [self.access.mode, *(period.mode for period in self.access.by_schedule)]
 
 
 def load_config(path: str | Path) -> Config:
@@ -175,6 +235,11 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         )
     if quality.min_pitch >= quality.max_pitch:
         found.append(("quality.min_pitch", f"< max_pitch ({quality.max_pitch})", quality.min_pitch))
+    if len(config.socket.encode()) > _SOCKET_BYTES:
+        found.append(("socket", f"a path of at most {_SOCKET_BYTES} bytes", config.socket))
+    if not re.fullmatch(_SOURCE, str(config.camera.source)):
+        expected = "an index, a /dev path, http://..., file:... or folder:..."
+        found.append(("camera.source", expected, shown_source(config.camera.source)))
     if is_simulated(config.camera.source) and not config.simulation:
         found.append(("camera.source", "a real camera unless simulation: true", config.camera.source))
     tls = config.mqtt.tls if config.mqtt else None
@@ -182,9 +247,31 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))
     if config.mqtt and config.mqtt.password_file and not config.mqtt.username:
         found.append(("mqtt.username", "a name beside password_file", ""))
+    return found + _reader_contradictions(config)
+
+
+def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
+    found: list[tuple[str, str, object]] = []
+    readers, access, wiegand = config.readers, config.access, config.readers.wiegand
+    cards = [mode for mode in config.modes if mode != "face"]
+    if cards and readers.wedge is None and readers.wiegand is None:
+        found.append(("access.mode", "a reader in readers beside a mode with cards", cards[0]))
+    if access.by_schedule and not config.rights_file:
+        found.append(("access.by_schedule", "a rights_file, where the schedules stand", "none"))
+    if wiegand and wiegand.data0 == wiegand.data1:
+        found.append(("readers.wiegand.data1", "another line than data0", wiegand.data1))
+    for role, line in config.door.lines().items() if wiegand else ():
+        chip = line.chip or config.door.relay.chip
+        if wiegand and chip == wiegand.chip and line.line in (wiegand.data0, wiegand.data1):
+            found.append(("readers.wiegand", f"other lines than door.{role}'s", line.line))
     return found
 
 
-def is_simulated(source: str) -> bool:
+def shown_source(source: str | int) -> str:
+    """A camera source as it may be printed: without user, password and query."""
+    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", str(source)))
+
+
+def is_simulated(source: str | int) -> bool:
     """Whether a camera source is a file or a folder."""
-    return source.startswith(("file:", "folder:"))
+    return str(source).startswith(("file:", "folder:"))

@@ -8,116 +8,55 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
+import shutil
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from edge import errors
-from edge.desk import Desk, SubjectRow
+from edge.control_messages import (
+    AddCard,
+    Answer,
+    Blob,
+    CardRows,
+    Cards,
+    ChangeCard,
+    Count,
+    DoorOrder,
+    Enrol,
+    EnrolCamera,
+    Export,
+    Failed,
+    GetStatus,
+    Import,
+    Obeyed,
+    Remove,
+    Report,
+    Request,
+    Rows,
+    Subjects,
+)
+from edge.desk import CardChange, CardRow, Desk, SubjectRow
 from edge.doorman import DoorAction
 from edge.errors import DoordError, PayloadError
 from edge.identity.enrol import EnrolmentReport
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 256 * 2**20
+MAX_MESSAGE_BYTES = 64 * 2**20
+_GROUP = "doord"
 _LENGTH = struct.Struct(">I")
-_TALK_S = 60.0  # a client that says nothing for longer is hung up on
+_TALK_S = 5.0  # a client that says nothing for longer is hung up on
+_ANSWER_S = 600.0  # an enrolment of many photographs on a slow board
 _ACCEPT_S = 0.5
 
 
-class Enrol(msgspec.Struct, tag=True, frozen=True):
-    """Enrol picture files."""
-
-    subject: str
-    photos: list[tuple[str, bytes]]
-    force_lookalike: bool
-
-
-class EnrolCamera(msgspec.Struct, tag=True, frozen=True):
-    """Enrol from the door's camera."""
-
-    subject: str
-    force_lookalike: bool
-
-
-class Subjects(msgspec.Struct, tag=True, frozen=True):
-    """List the gallery."""
-
-
-class Remove(msgspec.Struct, tag=True, frozen=True):
-    """Forget a subject."""
-
-    subject: str
-
-
-class Export(msgspec.Struct, tag=True, frozen=True):
-    """The gallery as a file."""
-
-    passphrase: str | None
-
-
-class Import(msgspec.Struct, tag=True, frozen=True):
-    """Templates from a file."""
-
-    data: bytes
-    passphrase: str | None
-
-
-class DoorOrder(msgspec.Struct, tag=True, frozen=True):
-    """Move the door."""
-
-    action: DoorAction
-    minutes: float  # of `open`
-
-
-class GetStatus(msgspec.Struct, tag=True, frozen=True):
-    """What the daemon is doing."""
-
-
-class Failed(msgspec.Struct, tag=True, frozen=True):
-    """The answer when something was refused: the error's class and its line."""
-
-    kind: str
-    message: str
-
-
-class Report(msgspec.Struct, tag=True, frozen=True):
-    """An enrolment's report."""
-
-    report: EnrolmentReport
-
-
-class Rows(msgspec.Struct, tag=True, frozen=True):
-    """The gallery's subjects."""
-
-    rows: list[SubjectRow]
-
-
-class Count(msgspec.Struct, tag=True, frozen=True):
-    """How many templates came or went."""
-
-    count: int
-
-
-class Obeyed(msgspec.Struct, tag=True, frozen=True):
-    """Whether the door did it."""
-
-    obeyed: bool
-
-
-class Blob(msgspec.Struct, tag=True, frozen=True):
-    """A file's content, or JSON."""
-
-    data: bytes
-
-
-Request: TypeAlias = Enrol | EnrolCamera | Subjects | Remove | Export | Import | DoorOrder | GetStatus
-Answer: TypeAlias = Failed | Report | Rows | Count | Obeyed | Blob
 _A = TypeVar("_A", bound=Answer)
 _REQUESTS = msgspec.msgpack.Decoder(Request)
 _ANSWERS = msgspec.msgpack.Decoder(Answer)
@@ -128,16 +67,27 @@ def _send(talk: socket.socket, message: Request | Answer) -> None:
     talk.sendall(_LENGTH.pack(len(content)) + content)
 
 
-def _receive(talk: socket.socket) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(talk, _LENGTH.size))
+def _receive(talk: socket.socket, within_s: float) -> bytes | None:
+    """A message, all of it `within_s`; None when the other side only knocked.
+
+    Raises:
+        PayloadError, OSError: no message, too large, too slow.
+    """
+    until = time.monotonic() + within_s
+    talk.settimeout(within_s)
+    first = talk.recv(1)
+    if not first:
+        return None
+    (length,) = _LENGTH.unpack(first + _exactly(talk, _LENGTH.size - 1, until))
     if length > MAX_MESSAGE_BYTES:
         raise PayloadError(f"control socket: expected at most {MAX_MESSAGE_BYTES} bytes, got {length}")
-    return _exactly(talk, length)
+    return _exactly(talk, length, until)
 
 
-def _exactly(talk: socket.socket, count: int) -> bytes:
+def _exactly(talk: socket.socket, count: int, until: float) -> bytes:
     parts = bytearray()
     while len(parts) < count:
+        talk.settimeout(max(0.001, until - time.monotonic()))
         part = talk.recv(min(count - len(parts), 2**20))
         if not part:
             raise PayloadError(f"control socket: expected {count} bytes, got {len(parts)}")
@@ -146,84 +96,117 @@ def _exactly(talk: socket.socket, count: int) -> bytes:
 
 
 class ControlServer:
-    """Answers one client at a time on the daemon's thread "control"."""
+    """Answers one client at a time on the daemon's thread "control".
+
+    The socket is made by the first `step`, so that a place it can't be made in is tried again by
+    whoever repeats `step`, and never keeps the door from starting.
+    """
 
     def __init__(
         self,
         path: Path,
-        desk: Desk | None,
+        desk: Callable[[], Desk | None],
         status: Callable[[], bytes],
         order: Callable[[DoorAction, float], bool],
     ) -> None:
-        """`order` moves the door; `desk` is None when the gallery can't be used.
-
-        Raises:
-            ConfigError: no such folder.
-        """
+        """`desk` gives None while the gallery can't be used; `order` moves the door."""
         self._desk = desk
         self._status = status
         self._order = order
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket: socket.socket | None = None
+        self._inode = 0
+
+    def _listen(self) -> socket.socket:
+        """Raises DoordError: another daemon listens there, or no socket can be made."""
+        if RemoteDesk.find(self._path) is not None:
+            raise DoordError(f"{self._path}: another doord listens here")
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # the state lock says that no other daemon has it
-            self._socket.bind(str(path))
-            path.chmod(0o660)
-            self._socket.listen(4)
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)  # left behind by one that was killed
+            listening.bind(str(self._path))
+            self._path.chmod(0o660)
+            with contextlib.suppress(LookupError):  # there is no such group
+                shutil.chown(self._path, group=_GROUP)
+            listening.listen(64)  # a full queue refuses at once, and one client is answered at a time
+            self._inode = self._path.stat().st_ino
         except OSError as error:
-            self._socket.close()
-            raise errors.ConfigError(f"socket: {path}: {error.strerror or error}") from None
-        self._socket.settimeout(_ACCEPT_S)
+            listening.close()
+            raise DoordError(f"{self._path}: no control socket: {error.strerror or error}") from None
+        listening.settimeout(_ACCEPT_S)
+        return listening
 
     def step(self) -> None:
-        """Wait a moment for a client and answer it."""
+        """Wait a moment for a client and answer it. Raises DoordError: can't listen."""
+        if self._socket is None:
+            self._socket = self._listen()
         try:
             talk, _ = self._socket.accept()
         except TimeoutError:
             return
         with talk:
-            talk.settimeout(_TALK_S)
             try:
-                _send(talk, self._answer(_receive(talk)))
+                request = _receive(talk, _TALK_S)
+                if request is not None:
+                    answer = self._answer(request, lambda: not _hung_up(talk))
+                    talk.settimeout(_TALK_S)
+                    _send(talk, answer)
             except (OSError, PayloadError) as error:
                 log.warning("control socket: a client was hung up on: %s", error)
 
     def close(self) -> None:
         """Stop listening; may be called twice."""
+        if self._socket is None:
+            return
         self._socket.close()
+        self._socket = None
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
-    def _answer(self, content: bytes) -> Answer:
+    def _answer(self, content: bytes, wanted: Callable[[], bool]) -> Answer:
         try:
-            return self._carry_out(_REQUESTS.decode(content))
-        except (msgspec.DecodeError, RecursionError) as error:
+            return self._carry_out(_REQUESTS.decode(content), wanted)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Failed("PayloadError", f"control socket: {error}")
         except DoordError as error:
             return Failed(type(error).__name__, str(error))
 
-    def _carry_out(self, request: Request) -> Answer:
+    def _carry_out(self, request: Request, wanted: Callable[[], bool]) -> Answer:
         if isinstance(request, GetStatus):
             return Blob(self._status())
         if isinstance(request, DoorOrder):
             return Obeyed(self._order(request.action, request.minutes))
-        if self._desk is None:
+        desk = self._desk()
+        if desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
-        return _ask(self._desk, request)
+        return _ask(desk, request, wanted)
 
 
-def _ask(desk: Desk, request: Request) -> Answer:
+def _hung_up(talk: socket.socket) -> bool:
+    """Whether the client, of whom nothing more is expected, has gone."""
+    readable, _, _ = select.select([talk], [], [], 0)
+    return bool(readable)
+
+
+def _ask(desk: Desk, request: Request, wanted: Callable[[], bool]) -> Answer:
     if isinstance(request, Enrol):
         return Report(desk.enrol(request.subject, request.photos, request.force_lookalike))
     if isinstance(request, EnrolCamera):
-        return Report(desk.enrol_camera(request.subject, request.force_lookalike))
+        return Report(desk.enrol_camera(request.subject, request.force_lookalike, wanted))
     if isinstance(request, Remove):
         return Count(desk.remove(request.subject))
     if isinstance(request, Export):
         return Blob(desk.export(request.passphrase))
     if isinstance(request, Import):
         return Count(desk.import_(request.data, request.passphrase))
+    if isinstance(request, Cards):
+        return CardRows(desk.cards())
+    if isinstance(request, AddCard):
+        return CardRows([desk.add_card(request.subject, request.card, request.enabled, request.expires_at)])
+    if isinstance(request, ChangeCard):
+        return CardRows([desk.change_card(request.card_id, request.change)])
     return Rows(desk.subjects())
 
 
@@ -252,8 +235,13 @@ class RemoteDesk:
         """See Desk."""
         return self._call(Enrol(subject, list(photos), force_lookalike), Report).report
 
-    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
-        """See Desk."""
+    def enrol_camera(
+        self,
+        subject: str,
+        force_lookalike: bool,
+        wanted: Callable[[], bool] = lambda: True,  # noqa: ARG002  # the protocol's; hanging up tells
+    ) -> EnrolmentReport:
+        """See Desk. Hanging up ends the daemon's sitting."""
         return self._call(EnrolCamera(subject, force_lookalike), Report).report
 
     def subjects(self) -> list[SubjectRow]:
@@ -276,6 +264,24 @@ class RemoteDesk:
         """Whether the door did it; `minutes`: of `open`."""
         return self._call(DoorOrder(action, minutes), Obeyed).obeyed
 
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        return self._call(Cards(), CardRows).rows
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """See Desk."""
+        return self._one_card(AddCard(subject, card, enabled, expires_at))
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """See Desk."""
+        return self._one_card(ChangeCard(card_id, change))
+
+    def _one_card(self, request: AddCard | ChangeCard) -> CardRow:
+        rows = self._call(request, CardRows).rows
+        if len(rows) != 1:
+            raise PayloadError(f"{self._path}: expected one card, got {len(rows)}")
+        return rows[0]
+
     def status(self) -> bytes:
         """The daemon's status as JSON."""
         return self._call(GetStatus(), Blob).data
@@ -286,8 +292,8 @@ class RemoteDesk:
                 talk.settimeout(_TALK_S)
                 talk.connect(str(self._path))
                 _send(talk, request)
-                answer = _ANSWERS.decode(_receive(talk))
-        except (OSError, msgspec.DecodeError) as error:
+                answer = _ANSWERS.decode(_receive(talk, _ANSWER_S) or b"")
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise PayloadError(f"{self._path}: the daemon did not answer: {error}") from None
         if isinstance(answer, expected):
             return answer

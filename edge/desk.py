@@ -6,27 +6,33 @@ daemon, which has a `LocalDesk` of its own. So a command does the same either wa
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, GalleryError
+from edge.identity.cards import CardFile
+from edge.identity.credentials import Credential
 from edge.identity.enrol import Enroller, EnrolmentReport
 from edge.identity.gallery import check_subject
 from edge.identity.store import SqliteGallery
 from edge.identity.transfer import export_gallery, import_gallery, merge
 from edge.vision.pictures import decode_picture
 
+log = logging.getLogger(__name__)
+
 CAMERA_PICTURES = 5
 _APART_S = 0.4  # between two pictures of a sitting: a face moves meanwhile
 _SITTING_S = 15.0
 
-TakePictures = Callable[[int, float, float], list[NDArray[np.uint8]]]
+CardChange = Literal["remove", "enable", "disable"]
+TakePictures = Callable[[int, float, float, Callable[[], bool]], list[NDArray[np.uint8]]]
 
 
 class SubjectRow(msgspec.Struct, frozen=True):
@@ -38,16 +44,37 @@ class SubjectRow(msgspec.Struct, frozen=True):
     first_enrolled_at_utc: str
 
 
+class CardRow(msgspec.Struct, frozen=True):
+    """One card that was given out; `id` tells nothing of its number."""
+
+    id: str
+    subject: str
+    enabled: bool
+    expires_at_utc: str | None  # RFC 3339
+
+    @classmethod
+    def of(cls, card: Credential) -> CardRow:
+        """What may be told of a card."""
+        at = card.expires_at_utc
+        return cls(card.id, card.subject, card.enabled, None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}")
+
+
 class Desk(Protocol):
-    """What `doord enrol` and `doord gallery` call."""
+    """What `doord enrol`, `doord gallery` and `doord card` call."""
 
     def enrol(
         self, subject: str, photos: Sequence[tuple[str, bytes]], force_lookalike: bool
     ) -> EnrolmentReport:
         """Enrol picture files (name, content). Raises EnrolmentError, ImageError, GalleryError."""
 
-    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
-        """Enrol from the door's camera. Raises EnrolmentError, GalleryError."""
+    def enrol_camera(
+        self, subject: str, force_lookalike: bool, wanted: Callable[[], bool] = lambda: True
+    ) -> EnrolmentReport:
+        """Enrol from the door's camera, as long as it is `wanted`.
+
+        Raises:
+            EnrolmentError, GalleryError: nobody was enrolled.
+        """
 
     def subjects(self) -> list[SubjectRow]:
         """Who is enrolled. Raises GalleryError."""
@@ -61,6 +88,19 @@ class Desk(Protocol):
     def import_(self, data: bytes, passphrase: str | None) -> int:
         """Add the templates of an exported file; how many were new. Raises GalleryError."""
 
+    def cards(self) -> list[CardRow]:
+        """Which cards were given out. Raises GalleryError."""
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """Give a card (its `card_text`) to a subject; `expires_at`: s since 1970.
+
+        Raises:
+            GalleryError: no subject id, or the file can't be written. CardError: too many.
+        """
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """Remove, enable or disable a card. Raises CardError: not there; GalleryError."""
+
 
 class LocalDesk:
     """The desk over the gallery's files; `changed` is called after every change."""
@@ -71,8 +111,10 @@ class LocalDesk:
         enroller: Enroller | None,
         take_pictures: TakePictures | None = None,
         changed: Callable[[], None] = lambda: None,
+        card_file: CardFile | None = None,
     ) -> None:
         """`enroller` is None when no model runs, `take_pictures` when there is no camera."""
+        self._card_file = card_file
         self._store = store
         self._enroller = enroller
         self._take_pictures = take_pictures
@@ -82,14 +124,18 @@ class LocalDesk:
         self, subject: str, photos: Sequence[tuple[str, bytes]], force_lookalike: bool
     ) -> EnrolmentReport:
         """See Desk."""
-        return self._enrol(subject, [(n, decode_picture(d, n)) for n, d in photos], force_lookalike)
+        return self._enrol(subject, ((n, decode_picture(d, n)) for n, d in photos), force_lookalike)
 
-    def enrol_camera(self, subject: str, force_lookalike: bool) -> EnrolmentReport:
+    def enrol_camera(
+        self, subject: str, force_lookalike: bool, wanted: Callable[[], bool] = lambda: True
+    ) -> EnrolmentReport:
         """See Desk."""
         check_subject(subject)
         if self._take_pictures is None:
             raise EnrolmentError("no camera to enrol from")
-        taken = self._take_pictures(CAMERA_PICTURES, _APART_S, _SITTING_S)
+        taken = self._take_pictures(CAMERA_PICTURES, _APART_S, _SITTING_S, wanted)
+        if not wanted():  # else the next who passes by would be enrolled under this id
+            raise EnrolmentError(f"subject {subject}: the sitting was given up")
         if len(taken) < CAMERA_PICTURES:
             raise EnrolmentError(
                 f"expected {CAMERA_PICTURES} good pictures within {_SITTING_S:g} s, got {len(taken)}: "
@@ -98,11 +144,12 @@ class LocalDesk:
         return self._enrol(subject, [(f"picture {i + 1}", p) for i, p in enumerate(taken)], force_lookalike)
 
     def _enrol(
-        self, subject: str, pictures: Sequence[tuple[str, NDArray[np.uint8]]], force_lookalike: bool
+        self, subject: str, pictures: Iterable[tuple[str, NDArray[np.uint8]]], force_lookalike: bool
     ) -> EnrolmentReport:
         if self._enroller is None:
             raise EnrolmentError("no model runs here, so nobody can be enrolled: see doord doctor")
         report = self._enroller.enrol(subject, pictures, now_utc(), force_lookalike)
+        log.info("gallery: %d templates of %s enrolled", report.added, subject)
         self._changed()
         return report
 
@@ -116,11 +163,13 @@ class LocalDesk:
     def remove(self, subject: str) -> int:
         """See Desk."""
         gone = self._store.remove(subject)
+        log.info("gallery: %d templates of %s removed", gone, subject)
         self._changed()
         return gone
 
     def export(self, passphrase: str | None) -> bytes:
         """See Desk."""
+        log.info("gallery: exported %s", "in plain text" if passphrase is None else "encrypted")
         return export_gallery(self._store.all(), passphrase)
 
     def import_(self, data: bytes, passphrase: str | None) -> int:
@@ -128,10 +177,38 @@ class LocalDesk:
         if self._enroller is None:
             raise GalleryError("no model runs here, so nothing can be imported: see doord doctor")
         model, dimension = self._enroller.model, self._enroller.dimension
-        new = merge(self._store.all(), import_gallery(data, passphrase), model, dimension)
+        here = self._store.all()
+        new = merge(here, import_gallery(data, passphrase), model, dimension)
+        self._enroller.refuse_too_many(len(here) + len(new))
         self._store.add(new)
+        log.info("gallery: %d templates imported", len(new))
         self._changed()
         return len(new)
+
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        rows = [CardRow.of(card) for card in self._cards().load().by_digest.values()]
+        return sorted(rows, key=lambda row: (row.subject, row.id))
+
+    def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
+        """See Desk."""
+        check_subject(subject)
+        expires = None if expires_at is None else datetime.fromtimestamp(expires_at, timezone.utc)
+        made = self._cards().add(card, subject, enabled, expires)
+        self._changed()
+        return CardRow.of(made)
+
+    def change_card(self, card_id: str, change: CardChange) -> CardRow:
+        """See Desk."""
+        cards = self._cards()
+        done = cards.remove(card_id) if change == "remove" else cards.enable(card_id, change == "enable")
+        self._changed()
+        return CardRow.of(done)
+
+    def _cards(self) -> CardFile:
+        if self._card_file is None:
+            raise GalleryError("no cards are kept here: see doord doctor")
+        return self._card_file
 
 
 def now_utc() -> str:

@@ -104,6 +104,9 @@ def create_database(path: Path, application_id: int, fill: Callable[[sqlite3.Con
             connection.execute("PRAGMA journal_mode=WAL")
             with transaction(connection):
                 fill(connection)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if new.with_name(f"{new.name}-wal").exists():  # a full disk: what is committed lies beside it
+            raise GalleryError(f"{path}: no room for a new database")
         new.rename(path)
         _sync_folder(path.parent)
 
@@ -275,6 +278,9 @@ class StateLock:
         except BlockingIOError:
             os.close(self._handle)
             raise GalleryBusy(f"{folder}: is in use by process {self._holder()}") from None
+        except OSError as error:  # a file system without locks
+            os.close(self._handle)
+            raise GalleryError(f"{folder}: can't be locked: {error.strerror}") from None
         with contextlib.suppress(OSError):
             self._pid_file.write_text(f"{os.getpid()}\n")
 

@@ -10,21 +10,31 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from edge.disk import write_atomically
+from edge.door.machine import MAX_FREE_S
 from edge.door.stimuli import (
     Command,
     HoldOpenCommand,
     LockCommand,
     LockdownCommand,
     NormalCommand,
+    Schedule,
+    ScheduleBegan,
+    ScheduleEnded,
     UnlockCommand,
 )
-from edge.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 DoorAction: TypeAlias = Literal["pulse", "lock", "lockdown", "normal", "open"]
 _WAIT_S = 2.0  # for the door's thread
 _FRESH_S = 1.0  # an order the door gets to later is not obeyed
+
+_MOVED_S = 30.0  # an end that moved by less is the same end
+
+
+def _ignore(_obeyed: bool) -> None:
+    """Nobody waits for the answer."""
+
 
 _COMMANDS: dict[DoorAction, Command] = {
     "pulse": UnlockCommand(),
@@ -37,7 +47,7 @@ _COMMANDS: dict[DoorAction, Command] = {
 class Orders(Protocol):
     """The door's controller, or its sibling in tests."""
 
-    def order(self, stimulus: Command, answer: Callable[[bool], None], valid_until: float) -> None:
+    def order(self, stimulus: Command | Schedule, answer: Callable[[bool], None], valid_until: float) -> None:
         """Ask for it; `answer` is told whether it is in force."""
 
 
@@ -46,6 +56,7 @@ class Doorman:
 
     def __init__(self, state_dir: Path) -> None:
         self._marker = state_dir / "lockdown"
+        self._free_until: float | None = None  # what the door was told of the schedule, s monotonic
 
     @property
     def locked_down(self) -> bool:
@@ -75,6 +86,22 @@ class Doorman:
             self._marker.unlink(missing_ok=True)
         return obeyed
 
+    def keep_schedule(self, door: Orders, free_for_s: float | None, now: float) -> None:
+        """Tell the door when free access begins, when its end moves, and when it is over.
+
+        `free_for_s`: how long it lasts from `now` (s, monotonic); None: there is none. Called again
+        and again; if nobody calls it any more, the door ends the free access by itself.
+        """
+        until = None if free_for_s is None else now + min(free_for_s, MAX_FREE_S)
+        told = self._free_until
+        if until is None and told is not None:
+            door.order(ScheduleEnded(), _ignore, now + _FRESH_S)
+        elif until is not None and (told is None or abs(until - told) > _MOVED_S):
+            door.order(ScheduleBegan(until), _ignore, now + _FRESH_S)
+        else:
+            return
+        self._free_until = until
+
     def _remember(self) -> None:
         try:
             self._marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,7 +111,7 @@ class Doorman:
 
 
 def tell_doord_lock(path: Path, spec: str) -> None:
-    """What doord-lock has to do when this process is gone; an empty `spec`: nothing. Raises ConfigError."""
+    """What doord-lock has to do when this process is gone; an empty `spec`: nothing."""
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if spec:
@@ -92,4 +119,4 @@ def tell_doord_lock(path: Path, spec: str) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"socket: {path}: {error.strerror or error}") from None
+        log.error("%s: %s: after a kill doord-lock can't lock this door", path, error.strerror or error)

@@ -89,3 +89,11 @@ class AlreadyEnrolled(EnrolmentError):
 
 class LooksLikeAnother(EnrolmentError):
     """The face is already enrolled under another subject."""
+
+
+class CardError(DoordError, ValueError):
+    """A card's number or format that no reader can report, or a card that is not there."""
+
+
+class ReaderError(DoordError, OSError):
+    """A card reader can't be opened, or was unplugged; tried again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from edge.config import Config
 from edge.disk import FileKey, StateLock, make_private_folder
@@ -24,6 +25,7 @@ class Faces:
         self.store: SqliteGallery | None = None
         self._config = config
         self._lock: StateLock | None = None
+        self._loading = threading.RLock()  # the desk and main both load; an older gallery must not win
         self._gallery: Gallery | None = None
         self._model_problem: str | None = None
         self._gallery_problem: str | None = "the gallery is not loaded yet"
@@ -36,14 +38,23 @@ class Faces:
 
     def load_gallery(self) -> None:
         """Read the gallery, again if need be; one that was in force stays so when that fails."""
-        try:
-            self._gallery = self._read()
-            problem = None
-        except GalleryError as error:
-            problem = str(error)
-        if problem and problem != self._gallery_problem:
-            log.error("gallery: %s", problem)
-        self._gallery_problem = problem
+        with self._loading:
+            try:
+                self._gallery = self._read()
+                problem = None
+            except GalleryError as error:
+                problem = str(error)
+            if problem and problem != self._gallery_problem:
+                log.error("gallery: %s", problem)
+            self._gallery_problem = problem
+
+    def gallery_changed(self) -> None:
+        """Put a change of the store in force. Raises GalleryError: nobody is let in until it can be."""
+        with self._loading:
+            self._gallery = None  # what is in memory is known to be outdated
+        self.load_gallery()
+        if self._gallery_problem is not None:
+            raise GalleryError(f"changed, but not in force: {self._gallery_problem}")
 
     def _read(self) -> Gallery | None:
         if self.store is None:
@@ -68,14 +79,19 @@ class Faces:
         """Whether reading the gallery failed the last time."""
         return self._gallery_problem is not None
 
-    def why_not(self) -> list[str]:
-        """Why no face can be granted; empty when one can."""
-        problems = [p for p in (self._model_problem, self._gallery_problem) if p]
-        if self._gallery is not None:
-            refusal = self._fpir_refusal(self._gallery)
-            problems += [refusal] if refusal else []
-            problems += [] if len(self._gallery) else ["nobody is enrolled"]
-        return problems
+    def why_not(self, searched: bool = True) -> list[str]:
+        """Why no face can be granted; empty when one can. `searched`: 1:N, else 1:1 after a card."""
+        gallery = self._gallery
+        problems = [self._model_problem] if self._model_problem else []
+        if gallery is None:
+            return problems + ([self._gallery_problem] if self._gallery_problem else [])
+        refusal = self._fpir_refusal(gallery) if searched else None
+        problems += [refusal] if refusal else []
+        return problems if len(gallery) else [*problems, "nobody is enrolled"]
+
+    def gallery(self) -> Gallery | None:
+        """The gallery in force; a claimed subject may be verified in it whatever its size."""
+        return self._gallery
 
     def searchable(self) -> Gallery | None:
         """The gallery that faces may be searched in now, or None."""
@@ -83,9 +99,10 @@ class Faces:
         return None if gallery is None or self._fpir_refusal(gallery) else gallery
 
     @property
-    def version(self) -> int | None:
-        """The gallery's version in force."""
-        return self._gallery.version if self._gallery else None
+    def in_force(self) -> tuple[int | None, str | None]:
+        """Version and digest of the gallery in force."""
+        gallery = self._gallery
+        return (None, None) if gallery is None else (gallery.version, gallery.digest)
 
     def _fpir_refusal(self, gallery: Gallery) -> str | None:
         fmr = self.pipeline.embedder.fmr if self.pipeline else None
@@ -115,5 +132,7 @@ def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> E
         embedder.dimension,
         decision.threshold,
         embedder.fmr,
-        decision.max_fpir,
+        1.0
+        if decision.fpir_accepted_by.strip() or not {"face", "card_or_face"} & set(config.modes)
+        else decision.max_fpir,
     )

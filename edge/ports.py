@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -70,6 +71,32 @@ class GalleryStore(Protocol):
 
     def all(self) -> list[Template]:
         """Every template of every model. Raises GalleryError."""
+
+
+class Clock(Protocol):
+    """The calendar's time. Durations never come from here. Safe to call from several threads."""
+
+    def now_utc(self) -> datetime:
+        """Aware; never below the highest time ever trusted here."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether what depends on the time may go by it."""
+
+    def keep(self, at_once: bool = False) -> None:
+        """Remember the time if it is trusted; to be called every few seconds, `at_once` at the end."""
+
+
+class CardReader(Protocol):
+    """Tells each card it reads, as its text, to whom it was made with."""
+
+    fault: str | None  # why no card is read now
+
+    def step(self) -> None:
+        """Wait a moment for a card; belongs to one thread, never raises."""
+
+    def close(self) -> None:
+        """Release the device; never raises, may be called twice."""
 
 
 class LockLines(Protocol):

@@ -118,6 +118,7 @@ _WORDS = (
 
 
 def _explain(message: str, data: Any, to: type[Any]) -> str:
+    message = message.replace("\n", " ").replace("`object | null`", "`keys with values | null`")
     problem, _, path = message.replace(r"\\Z", "$").partition(" - at `$")
     path = path.rstrip("`").lstrip(".")
     unknown = re.match(r"Object contains unknown field `(.+)`", problem)

@@ -119,6 +119,7 @@ class Gallery:
     subjects: tuple[str, ...]
     templates: NDArray[np.float32]  # (N, D), unit L2 norm rows
     owners: NDArray[np.intp]  # (N,)
+    digest: str = ""  # SHA-256, hex, of who is enrolled with which vectors by which model
 
     def __len__(self) -> int:
         return int(self.templates.shape[0])
@@ -145,7 +146,7 @@ class Grant:
     """Open the door for this subject."""
 
     subject: str
-    distance: float
+    distance: float | None  # L2; None: a card opened, no face was compared
     extended: bool = False  # who needs longer to come in
 
 
@@ -181,6 +182,7 @@ class Attempt:
     decided_at: float
     frames: int
     last: Observation
+    margin: float  # what was asked of it, L2
     repeats: int = 0  # like attempts of the same unknown person that were not reported before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -38,9 +39,12 @@ def wait_until(condition: Callable[[], object], what: str, patience_s: float = P
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port nobody listens on, below those the kernel lends to outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def die_with_parent() -> None:
@@ -145,6 +149,12 @@ class Authority:
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(constraints, critical=True)
+            # Python 3.13 verifies as RFC 5280 asks (VERIFY_X509_STRICT)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
+            .add_extension(_key_usage(constraints.ca), critical=True)
             .add_extension(address, critical=False)
             .sign(self.key, hashes.SHA256())
         )
@@ -153,6 +163,20 @@ class Authority:
         path = self.folder / name
         path.write_bytes(content)
         return path
+
+
+def _key_usage(ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def tls_conf(authority: Authority) -> tuple[str, ...]:

@@ -160,6 +160,23 @@ def test_an_export_without_a_passphrase_must_be_asked_for(site, capsys, tmp_path
     assert run(site, capsys, "gallery", "export", str(tmp_path / "x"), "--plaintext")[0] == 0
 
 
+def test_an_export_never_replaces_a_device_or_a_link(site, capsys, tmp_path):
+    (tmp_path / "link").symlink_to("/dev/null")
+    for target in ("/dev/null", str(tmp_path / "link")):
+        code, _, err = run(site, capsys, "gallery", "export", target, "--plaintext")
+        assert (code, "expected a file or nothing there" in err) == (2, True)
+
+
+def test_the_configuration_may_stand_before_the_action(site, capsys):
+    assert main(["gallery", "-c", str(site.path), "--json", "list"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["subject"] == "obama"
+
+
+def test_a_device_that_never_ends_is_no_photograph(site, capsys):
+    code, _, err = run(site, capsys, "enrol", "--subject", "x", "/dev/zero")
+    assert (code, err) == (2, "doord: /dev/zero: expected a file\n")
+
+
 def test_two_people_in_one_photograph_enrol_nobody(site, capsys, tmp_path, picture):
     both = np.hstack([cv2.resize(picture(n)[:500], (480, 480)) for n in ("obama2.jpg", "biden.jpg")])
     path = tmp_path / "both.png"
@@ -172,12 +189,15 @@ def test_doctor_tries_every_part_and_names_what_fails(tmp_path, capsys):
     site = Site(tmp_path, mqtt={"host": "127.0.0.1", "port": 1})
     code, out, _ = run(site, capsys, "doctor", "--json")
     found = {f["part"]: f["verdict"] for f in map(json.loads, out.splitlines())}
+    assert found.pop("clock") in ("ok", "warn")
     assert code == 1
     assert found == {
         "mode": "warn",
         "models": "ok",
         "camera": "fail",
         "gallery": "warn",
+        "rights": "ok",
+        "readers": "ok",
         "lines": "ok",
         "broker": "fail",
         "pad": "warn",

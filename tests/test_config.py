@@ -34,6 +34,10 @@ def test_three_keys_are_enough_and_the_defaults_are_the_documented_ones():
     assert (config.door.unlock_s, config.camera.max_frame_age_ms, config.simulation) == (3, 500, False)
 
 
+def test_a_camera_may_be_an_index_without_quotes():
+    assert parse_config(GOOD + "camera: {source: 0}\n").camera.source == 0
+
+
 def test_the_shipped_config_is_valid():
     assert load_config(Path(__file__).parents[1] / "config.yaml").door_id == "front"
 
@@ -126,6 +130,13 @@ def test_any_threshold_up_to_the_ceiling_is_taken(threshold):
         (GOOD + "quality: {min_pitch: 0.9, max_pitch: 0.5}\n", "quality.min_pitch"),
         (GOOD + "pad: {mode: strong}\n", "pad.mode"),
         (GOOD + "mqtt: {port: 1}\n", "mqtt.host: is missing"),
+        (GOOD + "mqtt: {host: 'mqtt://b'}\n", "mqtt.host: expected text matching"),
+        (GOOD + "mqtt: {host: b, tls: true}\n", "mqtt.tls: expected keys with values | null, got True"),
+        (GOOD + "camera: {source: video0}\n", "camera.source: expected an index, a /dev path, http://"),
+        (GOOD + "camera: {source: 'rtsp://a:b@c/d?e=f'}\n", "got rtsp://...@c/d?..."),
+        (GOOD + "state_dir: state\n", "state_dir: expected text matching ^/, got 'state'"),
+        (GOOD + f"socket: /{'x' * 107}\n", "socket: expected a path of at most 107 bytes"),
+        (GOOD + "decision: {cooldown_s: 0}\n", "decision.cooldown_s"),
         (GOOD + "mqtt: {host: h, tls: {ca: a, cert: b}}\n", "mqtt.tls.cert: expected cert and key together"),
     ],
 )

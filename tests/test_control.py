@@ -8,13 +8,24 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from broker import wait_until
 
+from edge import control
 from edge.config import Config, DoorConfig, RelayConfig
-from edge.control import MAX_MESSAGE_BYTES, ControlServer, RemoteDesk
+from edge.control import MAX_MESSAGE_BYTES, ControlServer, EnrolCamera, RemoteDesk
 from edge.desk import LocalDesk
 from edge.disk import FileKey
-from edge.errors import EnrolmentError, GalleryError, ImageError, LooksLikeAnother, NoFace, PayloadError
+from edge.errors import (
+    DoordError,
+    EnrolmentError,
+    GalleryError,
+    ImageError,
+    LooksLikeAnother,
+    NoFace,
+    PayloadError,
+)
 from edge.faces import make_enroller
 from edge.identity.store import open_gallery
 
@@ -36,9 +47,15 @@ def local(tmp_path, pipeline):
     store.close()
 
 
+def refuse(action, minutes):
+    return False
+
+
 @contextmanager
 def served(desk, path: Path):
-    server = ControlServer(path, desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse")
+    server = ControlServer(
+        path, lambda: desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse"
+    )
     done = threading.Event()
 
     def turn():
@@ -47,6 +64,7 @@ def served(desk, path: Path):
 
     thread = threading.Thread(target=turn, daemon=True)
     thread.start()
+    wait_until(lambda: RemoteDesk.find(path), "the server listens")
     try:
         yield RemoteDesk.find(path)
     finally:
@@ -109,7 +127,7 @@ def test_a_desk_without_models_enrols_nobody(local):
 
 
 def test_a_sitting_that_takes_too_long_enrols_nobody(local, pipeline, picture):
-    local._take_pictures = lambda count, apart_s, timeout_s: [picture("obama.jpg")] * 2
+    local._take_pictures = lambda count, apart_s, timeout_s, wanted: [picture("obama.jpg")] * 2
     with pytest.raises(EnrolmentError, match="expected 5 good pictures within 15 s, got 2"):
         local.enrol_camera("obama", False)
     assert local.subjects() == []
@@ -145,6 +163,7 @@ def test_nobody_listens_on_a_socket_that_is_not_there_or_left_behind(tmp_path):
         struct.pack(">I", 100) + b"short",
         struct.pack(">I", 2) + b"\x80\x00",
         struct.pack(">I", 200) + b"\x91" * 200,
+        struct.pack(">I", 26) + b"\x82\xa4type\xa6Remove\xa7subject\xa2\xff\xfe ",
     ],
 )
 def test_no_garbage_stops_the_server(local, tmp_path, garbage):
@@ -197,3 +216,57 @@ def test_a_foreign_answer_is_no_answer(tmp_path):
         with pytest.raises(PayloadError, match="did not answer"):
             remote.subjects()
         thread.join(5)
+
+
+def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
+    path = tmp_path / "s"
+    with served(local, path) as remote:
+        second = ControlServer(path, lambda: None, lambda: b"{}", refuse)
+        with pytest.raises(DoordError, match="another doord listens here"):
+            second.step()
+        second.close()
+        assert remote.subjects() == []
+
+
+def test_a_place_without_room_for_a_socket_is_a_fault_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DoordError, match="Not a directory"):
+        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}", refuse).step()
+
+
+def test_who_only_knocks_is_not_logged(local, tmp_path, caplog):
+    with served(local, tmp_path / "s") as remote:
+        for _ in range(3):
+            RemoteDesk.find(tmp_path / "s")
+        remote.subjects()
+    assert "hung up on" not in caplog.text
+
+
+def test_who_hangs_up_during_a_sitting_enrols_nobody(local, tmp_path, picture):
+    """Else the next who passes by would be enrolled under that id, and walk in."""
+    began, over = threading.Event(), threading.Event()
+
+    def take(count, apart_s, timeout_s, wanted):
+        began.set()
+        wait_until(lambda: not wanted(), "the client's hang-up is noticed")
+        over.set()
+        return [picture("obama.jpg")] * count
+
+    local._take_pictures = take
+    with served(local, tmp_path / "s") as remote:
+        content = msgspec.msgpack.encode(EnrolCamera("sneaky", False))
+        with socket.socket(socket.AF_UNIX) as talk:
+            talk.connect(str(tmp_path / "s"))
+            talk.sendall(struct.pack(">I", len(content)) + content)
+            assert began.wait(10)
+        assert over.wait(10)
+        assert remote.subjects() == []
+
+
+def test_a_client_that_says_nothing_holds_nobody_up_for_long(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "_TALK_S", 0.2)
+    monkeypatch.setattr(control, "_ANSWER_S", 10)
+    with served(local, tmp_path / "s") as remote, socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(tmp_path / "s"))
+        silent.sendall(b"\0")
+        assert remote.subjects() == []

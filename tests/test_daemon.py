@@ -74,7 +74,7 @@ def test_without_a_broker_the_door_works_and_says_so_once(site):
     site.enrol("obama", "obama.jpg")
     with site.running():
         site.wait_for("AccessGranted: obama")
-    assert site.said.count("no broker is configured") == 1
+    assert site.said.count("no broker is configured or usable") == 1
 
 
 def test_an_unreachable_broker_is_said_once_and_the_door_works(site):
@@ -196,9 +196,9 @@ def test_a_reload_signal_reads_the_gallery_again(site):
 
 
 def test_a_gallery_too_large_for_its_fmr_is_not_opened_by_face_alone(site):
+    site.enrol("obama", "obama.jpg")
     site.config["decision"] = {"max_fpir": 1e-9}
     site.write()
-    site.enrol("obama", "obama.jpg")
     with site.running():
         site.wait_for("the clip has ended")
         assert any("max_fpir" in why for why in site.status()["why_not"])
@@ -336,7 +336,7 @@ lines = claim_door(config.door, simulation=True)
 daemon = d.build(config, lines.relay, None, lines.inputs, lines.signals)
 d._listen(daemon)
 daemon.start()
-pin = lines.inputs._contacts[0]._device.pin
+pin = lines.pin("rex")
 
 def leave():
     pin.drive_low()
@@ -349,7 +349,7 @@ def leave():
 
 threading.Thread(target=leave).start()
 daemon.wait()
-print("WHY NOT", daemon.health().why_not)
+print("WHY NOT", daemon.health(time.monotonic()).why_not)
 daemon.stop()
 history = [change for _, change in lines.relay.history]
 assert history == ["LOCK", "UNLOCK", "LOCK"], history

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import DecisionConfig
-from edge.identity.decide import Decider, Deciding, fpir_refusal
+from edge.identity.attempt import Running
+from edge.identity.decide import Decider, Deciding, Step, fpir_refusal
 from edge.identity.throttle import Throttle, rule
 from edge.values import Attempt, Candidate, Deny, Grant, Match, Observation, Probe, Reason
 
@@ -182,6 +183,38 @@ def test_another_subject_is_let_in_during_a_cool_down():
     assert [a.decision.subject for a in run(seen)[0]] == ["ada", "bob"]
 
 
+def test_a_stranger_beside_a_person_in_cool_down_is_an_attempt_and_counts():
+    seen = [face(t) for t in frames(3)]
+    for t in frames(60, 0.3):
+        seen.append(face(t) if round(t * 10) % 10 == 0 else face(t, None, who=5))
+    attempts, state, _ = run(seen)
+    assert [type(a.decision) for a in attempts] == [Grant, Deny]
+    assert len(state.throttle.refused_at) >= 1
+
+
+def test_a_person_whom_the_door_did_not_let_in_may_try_again_at_once():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    attempts, state, _ = run([face(t) for t in frames(3)])
+    assert len(attempts) == 1
+    state = decider.not_opened(state, "ada")
+    assert [a.decision.subject for a in run([face(t) for t in frames(3, 0.4)], state=state)[0]] == ["ada"]
+
+
+def test_a_refusal_that_is_nobodys_fault_does_not_raise_the_throttle():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = Deciding()
+    for i in range(20):
+        state = decider.observe(state, face(i * 2.0), i * 2.0 + 0.02).state
+        state = decider.interrupt(state, Reason.CAMERA_FAULT, i * 2.0 + 0.1).state
+    assert not state.throttle.raised(40.0, CONFIG)
+
+
+def test_an_attempt_says_which_margin_was_asked_of_it():
+    assert run([face(t) for t in frames(3)])[0][0].margin == 0.1
+    raised = Deciding(throttle=Throttle(tuple(float(i) for i in range(10))))
+    assert run([face(t) for t in frames(4, 20.0)], state=raised)[0][0].margin == 0.2
+
+
 def test_a_person_who_turns_away_while_walking_through_is_not_a_stranger():
     seen = [face(t) for t in frames(3)] + [face(t, distance=0.85) for t in frames(10, 0.3)]
     seen += [nobody(t) for t in frames(20, 1.3)]
@@ -298,3 +331,61 @@ def test_the_memory_of_unknown_people_is_bounded():
         _, state, _ = run([face(i * 2.0, None, who=i), nobody(i * 2.0 + 1.2)], state=state)
     assert len(state.unknown) == 16
     assert replace(state, running=None).running is None
+
+
+def test_who_has_no_right_is_told_once_in_a_while_and_let_in_when_the_hour_strikes():
+    decider, state = Decider(CONFIG, MAX_AGE_S), Deciding()
+    granted = []
+    for t in frames(160):
+        step = decider.observe(state, face(t), t + 0.02)
+        state = step.state
+        if step.attempt:
+            granted.append(t)
+            state = decider.barred(state, "ada", t + 0.02)
+    assert len(granted) == 2
+    assert granted[1] - granted[0] == pytest.approx(CONFIG.repeat_s, abs=0.3)
+
+
+def test_a_poor_frame_of_who_has_no_right_is_no_stranger():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = decider.barred(Deciding(), "ada", 0.0)
+    _, state, _ = run([face(t, distance=0.85) for t in frames(20, 0.1)], state=state)
+    assert state.running is None
+
+
+def test_who_was_let_in_by_card_starts_no_attempt_by_face():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = decider.admitted(Deciding(), "ada", 0.0)
+    assert run([face(t) for t in frames(40, 0.1)], state=state)[0] == []
+
+
+def test_an_attempt_that_a_card_takes_over_is_no_refusal():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = decider.observe(Deciding(), face(0.0, None), 0.02).state
+    state = decider.set_aside(state)
+    assert decider.tick(state, 9.0) == Step(state)
+
+
+def test_refused_claims_count_at_the_door_and_raise_one_alarm():
+    decider, state = Decider(CONFIG, MAX_AGE_S), Deciding()
+    alarms = []
+    for i in range(12):
+        step = decider.count_refusal(state, Reason.FACE_NOT_CARDS, float(i))
+        state = step.state
+        alarms.append(step.alarm)
+    assert alarms == [False] * 9 + [True] + [False] * 2
+    assert state.throttle.raised(12.0, CONFIG)
+    assert decider.rule(state, 12.0).confirm == 3
+
+
+def test_a_fault_while_nobody_is_there_is_no_attempt():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    assert decider.interrupt(Deciding(), Reason.CAMERA_FAULT, 1.0) == Step(Deciding())
+
+
+def test_an_attempt_without_a_vector_resembles_nobody():
+    decider = Decider(CONFIG, MAX_AGE_S)
+    state = Deciding(running=Running(0.0, 0.0, Observation(0.0)))
+    step = decider.interrupt(state, Reason.CAMERA_FAULT, 1.0)
+    assert step.attempt is not None
+    assert step.state.unknown == ()

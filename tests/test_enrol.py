@@ -229,11 +229,13 @@ def test_one_template_and_photographs_that_differ_much_are_warned_of(store: Sqli
     )
 
 
-def test_a_gallery_too_large_for_face_alone_is_warned_of(store: SqliteGallery) -> None:
-    few = enrol(store, "ada", good(at(0)), good(at(0.3)), fmr=1e-4, max_fpir=2.5e-4)
-    assert few.warnings == ()
-    many = enrol(store, "bob", good(at(0, 1)), good(at(0.3, 1)), fmr=1e-4, max_fpir=2.5e-4)
-    assert many.warnings == ("expected FPIR 4.0e-04 at 4 templates, above max_fpir 2.5e-04: use card + face",)
+def test_an_enrolment_that_would_disarm_the_door_is_refused(store: SqliteGallery) -> None:
+    enrol(store, "ada", good(at(0)), good(at(0.3)), fmr=1e-4, max_fpir=2.5e-4)
+    with pytest.raises(EnrolmentError, match=r"4 templates: expected FPIR 4\.0e-04 is above"):
+        enrol(store, "bob", good(at(0, 1)), good(at(0.3, 1)), fmr=1e-4, max_fpir=2.5e-4)
+    assert len(store.all()) == 2
+    many = enrol(store, "bob", good(at(0, 1)), good(at(0.3, 1)), fmr=1e-4, max_fpir=1.0)
+    assert many.expected_fpir == pytest.approx(4e-4, rel=1e-3)
 
 
 def test_a_probe_of_another_model_is_not_enrolled(store: SqliteGallery) -> None:

@@ -9,7 +9,7 @@ from edge.link import outbox as module
 from edge.link import wire
 from edge.link.outbox import WINDOW, MemoryOutbox
 
-SETTING = wire.Setting(0.7, 0.1, "facenet", 1, simulation=True)
+SETTING = wire.Setting(0.7, "facenet", 1, simulation=True)
 
 
 def event(detail: str = "") -> wire.Notice:

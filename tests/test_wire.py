@@ -30,7 +30,7 @@ from edge.values import (
     Reason,
 )
 
-SETTING = Setting(threshold=0.7, margin=0.1, model="facenet", gallery=3, simulation=True)
+SETTING = Setting(threshold=0.7, model="facenet", gallery=3, simulation=True)
 STAMP = Stamp.of(1_700_000_000.1239, bytes(range(10)))
 QUALITY = Quality(52.25, 120.0, 110.0, 40.0, 0.04, math.nan)
 
@@ -40,7 +40,7 @@ def attempt(decision: Grant | Deny) -> Attempt:
     probe = Probe(np.ones(4, np.float32) / 2, "facenet", 10.0, QUALITY, 0.93)
     match = Match(Candidate("nobody-must-know", 0.7123), Candidate("nor-this-one", 0.8))
     last = Observation(10.0, probe, match, stages_ms={"detect": 2.5, "embed": 9.125})
-    return Attempt(decision, 9.2, 10.0425, 3, last, repeats=2)
+    return Attempt(decision, 9.2, 10.0425, 3, last, 0.1, repeats=2)
 
 
 def granted() -> Granted:
@@ -124,7 +124,7 @@ def test_a_denial_has_no_place_for_a_subject():
 
 
 def test_an_attempt_without_a_compared_frame_is_an_event_too():
-    bare = Attempt(Deny(Reason.LOW_QUALITY), 1.0, 2.0, 4, Observation(1.5, refused=Reason.LOW_QUALITY))
+    bare = Attempt(Deny(Reason.LOW_QUALITY), 1.0, 2.0, 4, Observation(1.5, refused=Reason.LOW_QUALITY), 0.1)
     event = wire.decode_event(bytes_of(wire.attempt_event(bare, STAMP, SETTING)))
     assert isinstance(event, Denied)
     assert (event.quality, event.pad, event.frame_age_ms) == (None, None, 500.0)
@@ -174,7 +174,7 @@ def test_status_and_state_come_back_from_their_bytes():
     at = "2026-01-31T12:00:00.000Z"
     status = Status("online", at, at, False, ["camera: stalled"], "0.1.0", 3, "cpu", True)
     state = State(
-        DoorMode.ACCESSED, "unlocked", None, 3, at, Reason.NO_MATCH, "open", [Alarm.DOOR_FORCED_OPEN]
+        DoorMode.ACCESSED, "unlocked", None, 3, None, at, Reason.NO_MATCH, "open", [Alarm.DOOR_FORCED_OPEN]
     )
     assert wire.decode_status(wire.encode(status)) == status
     assert wire.decode_state(wire.encode(state)) == state
@@ -193,7 +193,7 @@ def test_status_and_state_come_back_from_their_bytes():
         ("kind", "AccessMaybe"),
         ("subject", "Ada Lovelace"),
         ("subject", "ada\n"),
-        ("distance", None),
+        ("distance", "near"),
         ("more", 1),
     ],
 )
@@ -227,7 +227,7 @@ def test_long_words_are_cut_to_fit():
     at = "2026-01-31T12:00:00.000Z"
     status = Status("online", at, at, False, ["x" * 10_000] * 100, "0.1.0", 3, "cpu", True)
     assert len(wire.decode_status(wire.encode(status)).why_not) == 10
-    wire.encode(State(DoorMode.BLOCKED, "unknown", "x" * 10_000, 3, at, None, "unknown", []))
+    wire.encode(State(DoorMode.BLOCKED, "unknown", "x" * 10_000, 3, None, at, None, "unknown", []))
 
 
 def test_ids_are_uuids_of_version_7_as_in_rfc_9562():
@@ -246,3 +246,8 @@ def test_every_id_is_a_uuid_whose_first_48_bits_are_its_time(unix_ms, random):
 def test_times_are_utc_with_milliseconds():
     assert wire.rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert wire.rfc3339(1_700_000_000.9999) == "2023-11-14T22:13:20.999Z"
+
+
+def test_a_status_full_of_long_words_in_any_script_still_fits():
+    status = Status("online", None, None, False, ["\u9580" * 3000] * 20, "0.1.0", 1, "cpu", True)
+    assert len(wire.encode(status)) <= wire.MAX_BYTES

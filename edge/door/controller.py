@@ -42,6 +42,9 @@ BEAT_S = 0.5
 SLICE_S = 5.0
 """Free access is held in pulses of this length, each renewed half-way: a hanging thread ends it."""
 
+SWITCH_S = 0.001
+"""For sys.setswitchinterval: a thread that computes in Python lets the door's have its turn sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class DoorStatus:

@@ -110,13 +110,16 @@ class RelayLine:
     def close(self) -> None:
         """Lock and release; never raises, may be called twice."""
         try:
-            self.lock()
+            with self._held():  # all at once: an unlock between lock and closed would stay
+                if self._closed:
+                    return
+                self._end_timer()
+                self._drive("LOCK")
+                self._closed = True
         except LineError as error:
-            if not self._closed:
-                log.critical("%s", error)
-        if not self._closed:
+            log.critical("%s", error)
             self._closed = True
-            self._release()
+        self._release()
 
     def _account(self, for_at_most_s: float, free: bool) -> None:
         now = self._clock()

@@ -157,6 +157,12 @@ class DoorLines:
     relay: RelayLine
     inputs: InputLines
     signals: SignalLines
+    places: Mapping[str, Place]
+
+    def pin(self, role: str) -> Any:
+        """gpiozero's pin of a configured role; a simulated one can be driven from outside."""
+        place = self.places[role]
+        return place.chip.factory.pin(place.pin)
 
 
 def claim_door(door: DoorConfig, simulation: bool) -> DoorLines:
@@ -167,6 +173,7 @@ def claim_door(door: DoorConfig, simulation: bool) -> DoorLines:
             RelayLine(places["relay"], door.relay.active, door.max_unlocked_s_per_hour),
             InputLines(door, places),
             SignalLines(door, places),
+            places,
         )
     except LineError:
         for place in places.values():

@@ -9,39 +9,34 @@ opens it once.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import DecisionConfig
-from edge.identity.match import expected_fpir, identify
-from edge.identity.throttle import Throttle, rule
+from edge.identity.attempt import (
+    Running,
+    Vote,
+    confirmed,
+    is_over,
+    refused_frame,
+    telling,
+    verdict_of,
+    voted,
+)
+from edge.identity.match import expected_fpir
+from edge.identity.throttle import Rule, Throttle, rule
 from edge.values import DISTANCE_CEILING, Attempt, Deny, Grant, Observation, Reason
 
 _STILL_THERE = 1.0
 """L2 distance below which a poor frame of a subject just granted starts no new attempt: somebody
 walking through the door turns away, which is not a stranger. It never grants anything."""
+_NOBODYS_FAULT = frozenset(
+    {Reason.CAMERA_FAULT, Reason.STALE_FRAME, Reason.WRONG_MODEL, Reason.UNAUTHORIZED, Reason.OTHER}
+)
+"""Refusals that say nothing about the person, and so do not raise the throttle."""
 _REMEMBERED = 16  # unknown people whose repeats are folded into one event
-
-
-@dataclass(frozen=True, slots=True)
-class _Vote:
-    at: float  # s monotonic, when the frame was taken
-    verdict: Grant | Deny
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """An attempt that goes on."""
-
-    began_at: float
-    face_at: float
-    last: Observation
-    votes: tuple[_Vote, ...] = ()
-    refusals: tuple[Reason, ...] = ()
-    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +52,10 @@ class _Unknown:
 class Deciding:
     """Everything the decision remembers between frames."""
 
-    running: _Running | None = None
+    running: Running | None = None
     throttle: Throttle = field(default_factory=Throttle)
     cooling: dict[str, float] = field(default_factory=dict)  # subject -> last seen, s monotonic
+    barred: dict[str, float] = field(default_factory=dict)  # subject without a right -> when told
     unknown: tuple[_Unknown, ...] = ()
     newest: float = float("-inf")  # taken_at of the newest frame decided on
 
@@ -88,14 +84,14 @@ class Decider:
         running = state.running
         if seen.probe is None:
             if running is not None and seen.refused is not None:
-                state = replace(state, running=_refused_frame(running, seen, now))
+                state = replace(state, running=refused_frame(running, seen, now))
             return self.tick(state, now)
         verdict = self._verdict(state, seen, now)
-        if self._is_cooling(state, seen, verdict):
-            return Step(_seen_again(state, verdict, now))
-        running = _voted(running or _Running(now, now, seen), _Vote(seen.taken_at, verdict), seen, now)
+        if self._is_cooling(state, seen, verdict):  # neither begins, feeds nor ends an attempt
+            return self.tick(_seen_again(state, verdict, now), now)
+        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, now)
         state = replace(state, running=running)
-        if self._confirmed(state, running, now):
+        if confirmed(running, self.rule(state, now), self._config.confirm_window_s, now):
             return self._granted(state, running, verdict, now)
         return self.tick(state, now)
 
@@ -104,9 +100,8 @@ class Decider:
         running = state.running
         if running is None:
             return Step(state)
-        over = now - running.began_at >= self._config.attempt_s
-        gone = now - running.face_at >= self._config.no_face_s
-        return self._refused(state, running, _reason(running), now) if over or gone else Step(state)
+        over = is_over(running, self._config, now)
+        return self._refused(state, running, telling(running), now) if over else Step(state)
 
     def interrupt(self, state: Deciding, reason: Reason, now: float) -> Step:
         """End a running attempt for a reason outside it, a camera fault for one."""
@@ -114,84 +109,78 @@ class Decider:
             return Step(state)
         return self._refused(state, state.running, reason, now)
 
-    def throttled(self, state: Deciding, now: float) -> bool:
-        """Whether the stricter rule holds."""
-        return state.throttle.raised(now, self._config)
+    def not_opened(self, state: Deciding, subject: str) -> Deciding:
+        """The door did not follow a grant: the subject may try again at once."""
+        return replace(state, cooling={s: t for s, t in state.cooling.items() if s != subject})
 
-    def _verdict(self, state: Deciding, seen: Observation, now: float) -> Grant | Deny:
-        if not 0 <= now - seen.taken_at <= self._max_age_s:
-            return Deny(Reason.STALE_FRAME)
-        if seen.refused is not None:
-            return Deny(seen.refused)
-        margin = rule(state.throttle, now, self._config).margin
-        return identify(seen.match, self._config.threshold, margin)
+    def rule(self, state: Deciding, now: float) -> Rule:
+        """What a grant needs now."""
+        return rule(state.throttle, now, self._config)
 
-    def _is_cooling(self, state: Deciding, seen: Observation, verdict: Grant | Deny) -> bool:
-        if isinstance(verdict, Grant):
-            return verdict.subject in state.cooling
-        best = seen.match.best if seen.match else None
-        return best is not None and best.subject in state.cooling and best.distance < _STILL_THERE
+    def set_aside(self, state: Deciding) -> Deciding:
+        """Drop a running attempt without an event: a card makes another one of it."""
+        return replace(state, running=None)
 
-    def _confirmed(self, state: Deciding, running: _Running, now: float) -> bool:
-        need = rule(state.throttle, now, self._config)
-        votes = running.votes[-need.confirm_of :]
-        recent = [v.verdict for v in votes if now - v.at <= self._config.confirm_window_s]
-        subjects = [v.subject for v in recent if isinstance(v, Grant)]
-        newest_agrees = bool(recent) and isinstance(recent[-1], Grant)
-        return newest_agrees and len(set(subjects)) == 1 and len(subjects) >= need.confirm
+    def admitted(self, state: Deciding, subject: str, now: float) -> Deciding:
+        """Somebody was let in by other means and is in view: no attempt of its own begins."""
+        return replace(_seen_again(state, Grant(subject, None), now), running=None)
 
-    def _granted(self, state: Deciding, running: _Running, verdict: Grant | Deny, now: float) -> Step:
-        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last)
-        return Step(_seen_again(state, verdict, now), attempt)
+    def barred(self, state: Deciding, subject: str, now: float) -> Deciding:
+        """A face that was recognised has no right to enter: told again after `repeat_s`, not each
+        second. Who waits at the door for the hour to strike is let in then."""
+        cooling = {s: t for s, t in state.cooling.items() if s != subject}
+        return replace(state, cooling=cooling, barred={**state.barred, subject: now})
 
-    def _refused(self, state: Deciding, running: _Running, reason: Reason, now: float) -> Step:
+    def count_refusal(self, state: Deciding, reason: Reason, now: float) -> Step:
+        """A refusal, here or of a claim, raises the throttle unless it says nothing of the person."""
+        if reason in _NOBODYS_FAULT:
+            return Step(state)
         was_raised = state.throttle.raised(now, self._config)
         throttle = state.throttle.refused(now, self._config)
         alarm = throttle.raised(now, self._config) and not was_raised
-        state = replace(state, running=None, throttle=throttle)
+        return Step(replace(state, throttle=throttle), alarm=alarm)
+
+    def _verdict(self, state: Deciding, seen: Observation, now: float) -> Grant | Deny:
+        margin = self.rule(state, now).margin
+        return verdict_of(seen, self._config.threshold, margin, self._max_age_s, now)
+
+    def _is_cooling(self, state: Deciding, seen: Observation, verdict: Grant | Deny) -> bool:
+        if isinstance(verdict, Grant):
+            return verdict.subject in state.cooling or verdict.subject in state.barred
+        best = seen.match.best if seen.match else None
+        known = best is not None and (best.subject in state.cooling or best.subject in state.barred)
+        return known and best is not None and best.distance < _STILL_THERE
+
+    def _granted(self, state: Deciding, running: Running, verdict: Grant | Deny, now: float) -> Step:
+        margin = self.rule(state, now).margin
+        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last, margin)
+        return Step(replace(_seen_again(state, verdict, now), running=None), attempt)
+
+    def _refused(self, state: Deciding, running: Running, reason: Reason, now: float) -> Step:
+        margin = self.rule(state, now).margin
+        counted = self.count_refusal(state, reason, now)
+        state, alarm = replace(counted.state, running=None), counted.alarm
         known, others = _known(state.unknown, running.last)
         if known is not None and now - known.reported_at < self._config.repeat_s:
             again = replace(known, repeats=known.repeats + 1)
             return Step(replace(state, unknown=(*others, again)), alarm=alarm)
         repeats = known.repeats if known else 0
-        attempt = Attempt(Deny(reason), running.began_at, now, running.frames, running.last, repeats)
+        attempt = Attempt(Deny(reason), running.began_at, now, running.frames, running.last, margin, repeats)
         vector = running.last.probe.vector if running.last.probe else None
         fresh = () if vector is None else (_Unknown(vector, now),)
         return Step(replace(state, unknown=(*others, *fresh)[-_REMEMBERED:]), attempt, alarm)
 
     def _forget(self, state: Deciding, now: float) -> Deciding:
         cooling = {s: t for s, t in state.cooling.items() if now - t < self._config.cooldown_s}
-        return replace(state, cooling=cooling)
-
-
-def _refused_frame(running: _Running, seen: Observation, now: float) -> _Running:
-    """A face was there but was not compared: the attempt lives on, the frame has no vote."""
-    reasons = (*running.refusals, seen.refused or Reason.OTHER)
-    return replace(running, face_at=now, refusals=reasons, frames=running.frames + 1)
-
-
-def _voted(running: _Running, vote: _Vote, seen: Observation, now: float) -> _Running:
-    refusals = running.refusals
-    if isinstance(vote.verdict, Deny):
-        refusals = (*refusals, vote.verdict.reason)
-    votes = (*running.votes, vote)
-    return replace(running, face_at=now, last=seen, votes=votes, refusals=refusals, frames=running.frames + 1)
+        barred = {s: t for s, t in state.barred.items() if now - t < self._config.repeat_s}
+        return replace(state, cooling=cooling, barred=barred)
 
 
 def _seen_again(state: Deciding, verdict: Grant | Deny, now: float) -> Deciding:
-    """No attempt is running; a granted subject is in view at `now`."""
-    if not isinstance(verdict, Grant):
-        return replace(state, running=None)
-    return replace(state, running=None, cooling={**state.cooling, verdict.subject: now})
-
-
-def _reason(running: _Running) -> Reason:
-    """The refusal that says most: two subjects in one attempt, else the commonest, else Other."""
-    subjects = {v.verdict.subject for v in running.votes if isinstance(v.verdict, Grant)}
-    if len(subjects) > 1:
-        return Reason.AMBIGUOUS
-    commonest = Counter(running.refusals).most_common(1)
-    return commonest[0][0] if commonest else Reason.OTHER
+    """A granted subject is in view at `now`, which prolongs its cool-down."""
+    if not isinstance(verdict, Grant) or verdict.subject in state.barred:
+        return state
+    return replace(state, cooling={**state.cooling, verdict.subject: now})
 
 
 def _known(unknown: tuple[_Unknown, ...], last: Observation) -> tuple[_Unknown | None, tuple[_Unknown, ...]]:

@@ -7,7 +7,7 @@ photographs that are not of one person.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ class Enroller:
     max_fpir: float = 1e-3
 
     def enrol(
-        self, subject: str, pictures: Sequence[Picture], now_utc: str, force_lookalike: bool = False
+        self, subject: str, pictures: Iterable[Picture], now_utc: str, force_lookalike: bool = False
     ) -> EnrolmentReport:
         """Enrol photographs of one person.
 
@@ -92,15 +92,16 @@ class Enroller:
             ModelError: the models failed.
         """
         check_subject(subject)
-        if not pictures:
+        looked = [(name, self._vector(name, pixels)) for name, pixels in pictures]  # one picture in memory
+        if not looked:
             raise EnrolmentError(f"subject {subject}: expected at least one picture, got none")
-        names = [name for name, _ in pictures]
-        vectors = [self._vector(name, pixels) for name, pixels in pictures]
+        names, vectors = [name for name, _ in looked], [vector for _, vector in looked]
         gallery = self.store.load(self.model, self.dimension)
         own = _own(gallery, subject)
         _refuse_known_photos(subject, names, vectors, own)
         warnings = self._lookalikes(subject, names, vectors, gallery, force_lookalike)
         _refuse_strangers(subject, names, vectors, own)
+        self.refuse_too_many(len(gallery) + len(vectors))
         rows = [Template(subject, vector, self.model, now_utc) for vector in vectors]
         version = self.store.add(rows, if_version=gallery.version)
         return self._report(subject, gallery, own + vectors, len(rows), version, warnings)
@@ -138,6 +139,16 @@ class Enroller:
             found.append(f"{words}: the door may refuse both as Ambiguous, or open for one as the other")
         return found
 
+    def refuse_too_many(self, templates: int) -> None:
+        """One template too many would disarm the door for everybody. Raises EnrolmentError."""
+        fpir = None if self.fmr is None else expected_fpir(self.fmr, templates)
+        if fpir is not None and not fpir <= self.max_fpir:
+            raise EnrolmentError(
+                f"{templates} templates: expected FPIR {fpir:.1e} is above decision.max_fpir "
+                f"{self.max_fpir:.1e}, and no face would open any more: use card + face, remove "
+                "templates, or name who accepts it in decision.fpir_accepted_by"
+            )
+
     @property
     def _limit(self) -> float:
         return min(self.threshold, DISTANCE_CEILING)
@@ -154,11 +165,6 @@ class Enroller:
         size = len(before) + added
         fpir = None if self.fmr is None else expected_fpir(self.fmr, size)
         notes = [*warnings, *_advice(own, self._limit)]
-        if fpir is not None and not fpir <= self.max_fpir:
-            notes.append(
-                f"expected FPIR {fpir:.1e} at {size} templates, above max_fpir {self.max_fpir:.1e}: "
-                "use card + face"
-            )
         return EnrolmentReport(subject, added, len(own), size, version, fpir, tuple(notes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 
@@ -61,7 +62,9 @@ def build_gallery(templates: Iterable[Template], model: str, dimension: int, ver
     index = {subject: i for i, subject in enumerate(subjects)}
     matrix = np.array([row.vector for row in rows], np.float32).reshape(len(rows), dimension)
     owners = np.array([index[row.subject] for row in rows], np.intp)
-    return Gallery(version, model, subjects, read_only(matrix), read_only(owners))
+    digest = hashlib.sha256("\n".join((model, *subjects)).encode())
+    digest.update(owners.astype("<i8").tobytes() + matrix.astype("<f4").tobytes())
+    return Gallery(version, model, subjects, read_only(matrix), read_only(owners), digest.hexdigest())
 
 
 def _check(row: Template, model: str, dimension: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,20 @@ def _candidate(gallery: Gallery, row: int, away: NDArray[np.float32]) -> Candida
     return Candidate(gallery.subjects[int(gallery.owners[row])], float(away[row]))
 
 
+def compare(probe: Probe, gallery: Gallery, subject: str) -> Match | None:
+    """1:1: the claimed subject as the only candidate, so there is no other to be near.
+
+    None when probe and gallery come from different models. No candidate: the subject has no
+    template here, or the probe is no unit vector.
+    """
+    if probe.model != gallery.model:
+        return None
+    if subject not in gallery.subjects or not _is_unit(probe.vector):
+        return Match()
+    own = gallery.templates[gallery.owners == gallery.subjects.index(subject)]
+    return Match(Candidate(subject, float(distances(probe.vector, own).min())))
+
+
 def verify(
     probe: Probe, gallery: Gallery, subject: str, threshold: float
 ) -> tuple[Grant | Deny, float | None]:
@@ -56,17 +72,11 @@ def verify(
 
     Unauthorized: the subject has no template here.
     """
-    if probe.model != gallery.model:
-        return Deny(Reason.WRONG_MODEL), None
-    if subject not in gallery.subjects:
+    match = compare(probe, gallery, subject)
+    if match is not None and subject not in gallery.subjects:
         return Deny(Reason.UNAUTHORIZED), None
-    if not _is_unit(probe.vector):
-        return Deny(Reason.NO_MATCH), None
-    own = gallery.templates[gallery.owners == gallery.subjects.index(subject)]
-    distance = float(distances(probe.vector, own).min())
-    if not distance < min(threshold, DISTANCE_CEILING):
-        return Deny(Reason.NO_MATCH), distance
-    return Grant(subject, distance), distance
+    distance = match.best.distance if match and match.best else None
+    return identify(match, threshold, margin=0), distance
 
 
 def identify(match: Match | None, threshold: float, margin: float) -> Grant | Deny:
@@ -94,6 +104,8 @@ def expected_fpir(fmr: float, templates: int) -> float:
 
 def most_templates(fmr: float, max_fpir: float) -> int:
     """How many templates a search may have before its expected FPIR is above `max_fpir`."""
-    if not (0 < fmr < 1 and 0 < max_fpir < 1):
+    if not (0 < fmr < 1 and 0 < max_fpir <= 1):
         return 0
+    if max_fpir == 1:
+        return sys.maxsize
     return int(np.log1p(-max_fpir) / np.log1p(-fmr))

@@ -114,8 +114,12 @@ class MqttLink:
         self._next_heartbeat = 0.0
         self._farewell_mid: int | None = None
         self._said: set[str] = set()  # what was logged since the broker was last there
-        self._connecting = threading.Thread(target=self._keep_connected, name="mqtt", daemon=True)
-        self._sending = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._connecting = self._thread("mqtt", self._keep_connected)
+        self._sending = self._thread("outbox", self._run)
+
+    @staticmethod
+    def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=target, name=name, daemon=True)
 
     @property
     def connected(self) -> bool:
@@ -131,6 +135,17 @@ class MqttLink:
         """Begin to connect; returns at once."""
         self._connecting.start()
         self._sending.start()
+
+    def tend(self) -> None:
+        """Start a thread of the link that died again; what it held is kept."""
+        if self._stopping.is_set():
+            return
+        if not self._connecting.is_alive():
+            self._connecting = self._thread("mqtt", self._keep_connected)
+            self._connecting.start()
+        if not self._sending.is_alive():
+            self._sending = self._thread("outbox", self._run)
+            self._sending.start()
 
     def post(self, event: wire.Event) -> None:
         """Hand over an event; it is numbered, kept and sent by the outbox thread."""
@@ -303,6 +318,7 @@ class MqttLink:
             self._outbox.acknowledged(item.mid)
         else:  # stays unacknowledged, for the next connection
             self._say_once(f"it refused a message on {self._topics.base}: {item.refused} (its access rules?)")
+            item.session.client.disconnect()  # else a window full of refused events is never sent again
 
     def _say_once(self, what: str) -> None:
         if what not in self._said:

@@ -27,6 +27,9 @@ class Link(Protocol):
     def start(self) -> None:
         """Begin to connect."""
 
+    def tend(self) -> None:
+        """Start again what died; called now and then by one thread."""
+
     def post(self, event: wire.Event) -> None:
         """Hand over an event, from any thread."""
 
@@ -81,7 +84,10 @@ class NullLink:
 
     def start(self) -> None:
         """Say once that nothing will be sent."""
-        log.info("no broker is configured: events go to the log only")
+        log.info("no broker is configured or usable: events go to the log only")
+
+    def tend(self) -> None:
+        """Nothing."""
 
     def post(self, event: wire.Event) -> None:
         """Nothing."""

@@ -71,7 +71,8 @@ class State(_Message, frozen=True):
     mode: DoorMode
     lock: Literal["locked", "unlocked", "unknown"]
     fault: str | None  # the line's, in words
-    gallery: int | None
+    gallery: int | None  # version
+    gallery_digest: Digest | None
     changed_at: Utc
     last_refusal: Reason | None
     dps: Literal["open", "closed", "unknown"]  # the door position switch
@@ -115,15 +116,15 @@ class _OfAttempt(_Event, frozen=True):
 
 
 class Granted(_OfAttempt, frozen=True):
-    """A face opened the door."""
+    """A face, a card or both opened the door."""
 
     kind: Literal["AccessGranted"]
     subject: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
-    distance: float  # L2, two decimals
+    distance: float | None  # L2, two decimals; None: a card alone opened the door
 
 
 class Denied(_OfAttempt, frozen=True):
-    """A face did not open the door."""
+    """A face, a card or both did not open the door."""
 
     kind: Literal["AccessDenied"]
     reason: Reason
@@ -205,7 +206,6 @@ class Setting:
     """What was in force when something happened."""
 
     threshold: float
-    margin: float
     model: str
     gallery: int | None
     simulation: bool
@@ -218,7 +218,7 @@ def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted |
     common: dict[str, Any] = {
         **_common(stamp, setting),
         "threshold": setting.threshold,
-        "margin": setting.margin,
+        "margin": attempt.margin,
         "quality": _measured(quality) if quality else None,
         "pad": _finite(last.probe.pad_score if last.probe else None, 3),
         "stages_ms": {stage: _finite(ms, 3) or 0.0 for stage, ms in last.stages_ms.items()},
@@ -228,7 +228,7 @@ def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted |
     }
     if isinstance(decision, Grant):
         return Granted(
-            **common, kind="AccessGranted", subject=decision.subject, distance=round(decision.distance, 2)
+            **common, kind="AccessGranted", subject=decision.subject, distance=_finite(decision.distance, 2)
         )
     return Denied(**common, kind="AccessDenied", reason=decision.reason)
 
@@ -260,7 +260,9 @@ def _finite(number: float | None, digits: int) -> float | None:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    """At most `_MAX_TEXT` bytes of UTF-8: the size limit of a message counts bytes."""
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= _MAX_TEXT else data[: _MAX_TEXT - 3].decode("utf-8", "ignore") + "…"
 
 
 # The chain

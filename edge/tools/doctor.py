@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,16 @@ from typing import Literal
 
 import msgspec
 
-from edge.config import Config
+from edge.access import checked_rights
+from edge.clock import believed_by_kernel
+from edge.config import NO_PAD, Config, shown_source
 from edge.control import RemoteDesk
-from edge.disk import FileKey
 from edge.door.chips import chip_path, line_offset
 from edge.errors import DoordError
 from edge.identity.decide import fpir_refusal
-from edge.identity.store import SqliteGallery
+from edge.identity.match import most_templates
+from edge.link.broker import tls_context
+from edge.tools.local import read_gallery
 from edge.vision.camera import open_camera
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
@@ -43,11 +45,14 @@ def examine(config: Config) -> Iterator[Finding]:
         ("models", _models),
         ("camera", _camera),
         ("gallery", _gallery),
+        ("rights", _rights),
+        ("clock", _clock),
+        ("readers", _readers),
         ("lines", _lines),
         ("broker", _broker),
     ):
         yield _tried(part, examine_part, config)
-    yield Finding("pad", "warn", "no presentation-attack detection: a photograph can open this door")
+    yield Finding("pad", "warn", NO_PAD)
 
 
 def _tried(part: str, examine_part: Callable[[Config], Finding], config: Config) -> Finding:
@@ -73,9 +78,8 @@ def _models(config: Config) -> Finding:
     loaded = [
         load_model(shelf, e, config.models.threads, config.models.runtime) for e in (detector, embedder)
     ]
-    return Finding(
-        "models", "ok", f"{detector.id} and {embedder.id} on {loaded[0].backend}: known answers right"
-    )
+    runs = f"{detector.id} and {embedder.id} on {loaded[0].backend}"
+    return Finding("models", "ok", f"{runs}, for faces to about {detector.range_m or 0:g} m")
 
 
 def _camera(config: Config) -> Finding:
@@ -89,23 +93,43 @@ def _camera(config: Config) -> Finding:
         height, width = source.read().pixels.shape[:2]
     finally:
         source.close()
-    return Finding("camera", "ok", f"{config.camera.source}: {width}x{height}")
+    return Finding("camera", "ok", f"{shown_source(config.camera.source)}: {width}x{height}")
 
 
 def _gallery(config: Config) -> Finding:
     if not config.gallery_path.exists():
         return Finding("gallery", "warn", f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
     _, _, embedder = _entries(config)
-    store = SqliteGallery(config.gallery_path, FileKey(config.key_path))
-    try:
-        gallery = store.load(embedder.id, embedder.dimension or 0)
-    finally:
-        store.close()
+    gallery = read_gallery(config, embedder.id, embedder.dimension or 0)
     there = f"{len(gallery.subjects)} subjects, {len(gallery)} templates, version {gallery.version}"
     refusal = fpir_refusal(embedder.fmr_at_ceiling or float("nan"), len(gallery), config.decision)
     if refusal:
         return Finding("gallery", "fail", f"{there}; {refusal}")
     return Finding("gallery", "ok" if len(gallery) else "warn", there)
+
+
+def _rights(config: Config) -> Finding:
+    rights = checked_rights(config)
+    if not config.rights_file:
+        return Finding("rights", "ok", "no rights_file: everybody enrolled may enter always")
+    return Finding("rights", "ok", f"{config.rights_file}: rights of {len(rights.subjects)} subjects")
+
+
+def _clock(_config: Config) -> Finding:
+    if believed_by_kernel():
+        return Finding("clock", "ok", "the kernel believes it")
+    words = "neither NTP nor a hardware clock has set it: rights that depend on the time are denied"
+    return Finding("clock", "warn", words)
+
+
+def _readers(config: Config) -> Finding:
+    wedge, wiegand = config.readers.wedge, config.readers.wiegand
+    paths = [wedge.device] if wedge else []
+    paths += [wiegand.chip] if wiegand and not config.simulation else []
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing:
+        return Finding("readers", "fail", f"{missing[0]}: is not there")
+    return Finding("readers", "ok", ", ".join(paths) or "no card reader is configured")
 
 
 def _lines(config: Config) -> Finding:
@@ -132,8 +156,17 @@ def _broker(config: Config) -> Finding:
     with socket.create_connection((mqtt.host, mqtt.port), _BROKER_S) as plain:
         if mqtt.tls is None:
             return Finding("broker", "warn", f"{mqtt.host}:{mqtt.port} answers, without TLS")
-        context = ssl.create_default_context(cafile=mqtt.tls.ca)
-        if mqtt.tls.cert:
-            context.load_cert_chain(mqtt.tls.cert, mqtt.tls.key)
-        with context.wrap_socket(plain, server_hostname=mqtt.host) as secure:
+        with tls_context(mqtt.tls).wrap_socket(plain, server_hostname=mqtt.host) as secure:
             return Finding("broker", "ok", f"{mqtt.host}:{mqtt.port} answers with {secure.version()}")
+
+
+def face_alone(config: Config) -> str:
+    """For how many templates face alone may open, in words. Raises ModelError."""
+    _, _, embedder = _entries(config)
+    fmr, limit = embedder.fmr_at_ceiling, config.decision.max_fpir
+    if fmr is None:
+        return f"the FMR of {embedder.id} was not measured: face alone opens only with fpir_accepted_by"
+    most = most_templates(fmr, limit)
+    accepted = config.decision.fpir_accepted_by
+    beyond = f"beyond accepted by {accepted}" if accepted else "beyond that card + face, or fpir_accepted_by"
+    return f"face alone opens up to {most} templates (FMR {fmr:.1e}, max_fpir {limit:.1e}); {beyond}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from edge.config import Config
 from edge.control import RemoteDesk
 from edge.desk import Desk, LocalDesk, TakePictures
 from edge.disk import FileKey, StateLock, make_private_folder
-from edge.errors import GalleryError
+from edge.errors import EnrolmentError, GalleryError
 from edge.faces import make_enroller
+from edge.identity.cards import CardFile
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.values import Gallery
 from edge.vision.camera import open_camera
@@ -39,16 +41,20 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     stack.enter_context(StateLock(config.gallery_path.parent))
     store = open_gallery(config.gallery_path, FileKey(config.key_path))
     stack.callback(store.close)
+    cards = CardFile(config.cards_path, FileKey(config.key_path))
     if not models:
-        return LocalDesk(store, None)
+        return LocalDesk(store, None, card_file=cards)
     pipeline = Pipeline.load(config.models, config.quality)
-    return LocalDesk(store, make_enroller(config, pipeline, store), _sitting(config, pipeline))
+    enroller = make_enroller(config, pipeline, store)
+    return LocalDesk(store, enroller, _sitting(config, pipeline), card_file=cards)
 
 
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
     """Pictures from the door's camera when no daemon has it."""
 
-    def take(count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+    def take(
+        count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool]
+    ) -> list[NDArray[np.uint8]]:
         grabber = Grabber(lambda: open_camera(config.camera), config.camera)
         health = CameraHealth(config.camera, live=not config.simulation)
         loop = VisionLoop(grabber, health, pipeline, lambda: None)
@@ -62,7 +68,10 @@ def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
         grabber.start()
         thread.start()
         try:
-            return loop.take_pictures(count, apart_s, timeout_s)
+            taken = loop.take_pictures(count, apart_s, timeout_s, wanted)
+            if not taken and grabber.problem:
+                raise EnrolmentError(grabber.problem)
+            return taken
         finally:
             done.set()
             thread.join(2.0)
@@ -78,11 +87,20 @@ def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:
         GalleryError, ModelError: they can't be used.
     """
     pipeline = Pipeline.load(config.models, config.quality)
-    if not config.gallery_path.exists():
+    embedder = pipeline.embedder
+    return pipeline, read_gallery(config, embedder.model, embedder.dimension), embedder.fmr
+
+
+def read_gallery(config: Config, model: str, dimension: int) -> Gallery:
+    """The gallery on disk, read beside a running daemon. Raises GalleryError."""
+    try:
+        there = config.gallery_path.exists()
+    except OSError as error:
+        raise GalleryError(f"{config.gallery_path}: {error.strerror}: try as root") from None
+    if not there:
         raise GalleryError(f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
     store = SqliteGallery(config.gallery_path, FileKey(config.key_path))
     try:
-        gallery = store.load(pipeline.embedder.model, pipeline.embedder.dimension)
+        return store.load(model, dimension)
     finally:
         store.close()
-    return pipeline, gallery, pipeline.embedder.fmr

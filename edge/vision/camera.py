@@ -20,7 +20,7 @@ from edge.values import Frame, read_only
 from edge.vision.mjpeg import MjpegCamera
 from edge.vision.pictures import MAX_PIXELS, PICTURE_SUFFIXES, load_picture
 
-_OLDEST_STAMP_S = 10.0  # a driver's stamp further back than this is of another clock
+_OLDEST_STAMP_S = 10.0  # a first stamp further back than this is of another clock
 _MAX_FPS = 240.0  # a file that claims more is not believed
 _TRUNCATED = 0.9  # a video that ends before this part of its announced frames was cut off
 
@@ -31,13 +31,14 @@ def open_camera(config: CameraConfig) -> CameraSource:
     Raises:
         CameraError: no such source, or it can't be opened.
     """
-    scheme, colon, _ = config.source.partition(":")
+    source = str(config.source)
+    scheme, colon, _ = source.partition(":")
     if colon and scheme in _SOURCES:
         return _SOURCES[scheme](config)
-    if re.fullmatch(r"[0-9]{1,3}|/.+", config.source):
+    if re.fullmatch(r"[0-9]{1,3}|/.+", source):
         return V4l2Camera(config)
     kinds = "an index, a /dev path" + "".join(f", {name}:..." for name in _SOURCES)
-    got = f"{scheme}:..." if colon else repr(config.source)  # behind the colon may be a password
+    got = f"{scheme}:..." if colon else repr(source)  # behind the colon may be a password
     raise CameraError(f"camera.source: expected {kinds}, got {got}")
 
 
@@ -50,13 +51,15 @@ class V4l2Camera:
 
     def __init__(self, config: CameraConfig) -> None:
         """Open. Raises CameraError: no such device, no permission, busy, not a camera."""
-        self._device = f"/dev/video{config.source}" if config.source.isdigit() else config.source
+        source = str(config.source)
+        self._device = f"/dev/video{source}" if source.isdigit() else source
         if not Path(self._device).exists():
             raise CameraError(f"{self._device}: expected a camera, got no such device")
         if not os.access(self._device, os.R_OK | os.W_OK):
             raise CameraError(f"{self._device}: expected read and write permission (group video), got none")
         # OpenCV knows no other way; it reads this once, in whole seconds, default 10
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(config.stall_s)))
+        self._stamps = DriverStamps()
         self._capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise CameraError(f"{self._device}: expected a camera, got a busy or unsuitable device")
@@ -73,21 +76,30 @@ class V4l2Camera:
         there, bgr = self._capture.read()
         if not there or bgr is None:
             raise CameraError(f"{self._device}: expected a frame, got none: unplugged or stalled")
-        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return Frame(_rgb(bgr), believed_stamp(stamp_s, time.monotonic()))
+        now = time.monotonic()
+        return Frame(_rgb(bgr), self._stamps.taken_at(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, now))
 
     def close(self) -> None:
         """Release the device."""
         self._capture.release()
 
 
-def believed_stamp(stamp_s: float, now: float) -> float:
-    """A driver's stamp when it can be of the monotonic clock, else `now`. Both in s.
+class DriverStamps:
+    """Whether a driver's stamps are of the monotonic clock: settled by the first frame, once.
 
     Drivers may stamp with the realtime clock or not at all (Documentation/userspace-api/media/v4l,
-    V4L2_BUF_FLAG_TIMESTAMP_*), and OpenCV does not tell which.
+    V4L2_BUF_FLAG_TIMESTAMP_*), and OpenCV does not tell which. Once believed, a stamp is believed
+    however old it is: frames that lay in the driver while the process slept must look stale.
     """
-    return stamp_s if now - _OLDEST_STAMP_S <= stamp_s <= now else now
+
+    def __init__(self) -> None:
+        self._believed: bool | None = None
+
+    def taken_at(self, stamp_s: float, now: float) -> float:
+        """When the frame was taken, s monotonic: the driver's stamp, or `now`."""
+        if self._believed is None:
+            self._believed = now - _OLDEST_STAMP_S <= stamp_s <= now
+        return min(stamp_s, now) if self._believed else now
 
 
 class VideoFile:
@@ -98,7 +110,7 @@ class VideoFile:
 
     def __init__(self, config: CameraConfig) -> None:
         """Open. Raises CameraError: no such file, not a video, too large a picture."""
-        self._path = Path(config.source.partition(":")[2])
+        self._path = Path(str(config.source).partition(":")[2])
         self._loop = config.loop
         if not self._path.is_file():
             raise CameraError(f"{self._path}: expected a video file, got nothing")
@@ -154,7 +166,7 @@ class FolderCamera:
 
     def __init__(self, config: CameraConfig) -> None:
         """List. Raises CameraError: no such folder, or no picture in it."""
-        folder = Path(config.source.partition(":")[2])
+        folder = Path(str(config.source).partition(":")[2])
         try:
             self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
         except OSError as error:

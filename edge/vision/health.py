@@ -84,8 +84,12 @@ class CameraHealth:
         self._sight = Sight(0.0, 0.0, 0.0)
         self._verdict = _Verdict()
 
-    def saw(self, frame: Frame, now: float) -> None:
-        """A new frame came at `now`, s monotonic. About 0.3 ms for 640 x 480."""
+    def saw(self, frame: Frame, now: float) -> bool:
+        """A new frame came at `now`, s monotonic. About 0.3 ms for 640 x 480.
+
+        False: the camera is live and the frame is byte for byte the one before, which a sensor
+        never delivers; it must not confirm anybody.
+        """
         self._last_at = now
         # 64 bits: a sensor's noise makes every frame differ, so an equal one is the same frame
         digest = hash(frame.pixels.tobytes())
@@ -100,13 +104,14 @@ class CameraHealth:
         # a frame shown twice is no flaw yet (some cameras do so steadily) and no proof of health
         if flaw is not None or suspicious or fresh:
             self._verdict.note(flaw, clean=not suspicious, now=now)
+        return fresh or self._loop is None
 
     def _flaw(self, fresh: bool, now: float) -> str | None:
         blind = self._sight.blind
         # clipped black is byte-identical in a good camera too: darkness is judged as darkness
         frozen = self._same.lasts(not blind, now, restart=fresh)
         covered = self._blind.lasts(blind, now)
-        blurred = self._blurred.lasts(not blind and self._sight.blurred, now)
+        blurred = self._blurred.lasts(self._sight.blurred, now)
         if frozen:
             return f"frozen: byte-identical frames for more than {self._config.frozen_s:g} s"
         if self._loop is not None and self._loop.looping and not blind:

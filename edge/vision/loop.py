@@ -32,8 +32,8 @@ class Frames(Protocol):
 class Health(Protocol):
     """The camera's judge."""
 
-    def saw(self, frame: Frame, now: float) -> None:
-        """A new frame came at `now`."""
+    def saw(self, frame: Frame, now: float) -> bool:
+        """A new frame came at `now`; whether it may be evidence (a repeated one is not)."""
 
     def fault(self, now: float) -> str | None:
         """What is wrong with the camera, in words."""
@@ -64,15 +64,15 @@ class VisionLoop:
         self._gallery = gallery
         self._clock = clock
         self._sitting = _Sitting()
+        self.beat = clock()  # s, monotonic: when the loop last turned
 
     def step(self) -> Seen:
         """One frame, or a short wait for one. Raises ModelError."""
         frame = self._frames.newest(_POLL_S)
-        now = self._clock()
-        if frame is not None:
-            self._health.saw(frame, now)
+        now = self.beat = self._clock()
+        counts = frame is not None and self._health.saw(frame, now)
         fault = None if self._frames.ended else self._health.fault(now)
-        if frame is None or fault is not None:
+        if frame is None or not counts or fault is not None:
             return Seen(None, fault)
         look = self._look(frame.pixels, frame.taken_at)
         if self._sitting.offer(frame, look, now):
@@ -93,13 +93,15 @@ class VisionLoop:
         took = {"search": round((time.perf_counter() - began) * 1000, 3)}
         return Observation(frame.taken_at, look.probe, match, None, look.face, look.stages_ms | took)
 
-    def take_pictures(self, count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+    def take_pictures(
+        self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True
+    ) -> list[NDArray[np.uint8]]:
         """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment.
 
         While it lasts no frame is decided on: who sits for a portrait opens no door. Fewer
-        pictures come back when the time runs out.
+        pictures come back when the time runs out, or when they are no longer `wanted`.
         """
-        return self._sitting.hold(count, apart_s, timeout_s)
+        return self._sitting.hold(count, apart_s, timeout_s, wanted)
 
 
 class _Sitting:
@@ -125,9 +127,13 @@ class _Sitting:
                 self._changed.notify_all()
             return True
 
-    def hold(self, count: int, apart_s: float, timeout_s: float) -> list[NDArray[np.uint8]]:
+    def hold(
+        self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool]
+    ) -> list[NDArray[np.uint8]]:
+        until = time.monotonic() + timeout_s
         with self._changed:
             self._pictures, self._wanted, self._apart_s, self._last = [], count, apart_s, float("-inf")
-            self._changed.wait_for(lambda: not self._wanted, timeout_s)
+            while self._wanted and wanted() and time.monotonic() < until:
+                self._changed.wait_for(lambda: not self._wanted, min(_POLL_S, timeout_s))
             self._wanted = 0
             return self._pictures

@@ -17,6 +17,7 @@ from edge.strict import convert, parse_yaml
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 ModelId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+Side = Annotated[int, msgspec.Meta(ge=1, le=2048)]
 Point = tuple[float, float]
 
 
@@ -37,11 +38,11 @@ class Source(_Entry, frozen=True):
 class Input(_Entry, frozen=True):
     """A picture goes in as `(x - mean) / scale`."""
 
-    shape: tuple[int, int, int, int]  # 1, H, W, 3
+    shape: tuple[Literal[1], Side, Side, Literal[3]]  # 1, H, W, 3
     dtype: Literal["float32"]
     colour: Literal["RGB", "BGR"]
     mean: float
-    scale: float
+    scale: Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Output(_Entry, frozen=True):
@@ -55,8 +56,8 @@ class Output(_Entry, frozen=True):
 class Anchors(_Entry, frozen=True):
     """A detector's grid: one stride a layer, `per_cell` anchors in each cell of each layer."""
 
-    strides: list[int]
-    per_cell: int
+    strides: Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=256)]], msgspec.Meta(min_length=1)]
+    per_cell: Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
 class Crop(_Entry, frozen=True):
@@ -72,7 +73,7 @@ class KnownAnswer(_Entry, frozen=True):
     """A stored input and output; see `selftest`."""
 
     file: str
-    max_drift: float
+    max_drift: Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 class ModelEntry(_Entry, frozen=True):
@@ -86,7 +87,7 @@ class ModelEntry(_Entry, frozen=True):
     licence: str
     quantisation: str
     input: Input
-    outputs: list[Output]
+    outputs: Annotated[list[Output], msgspec.Meta(min_length=1)]
     known_answer: KnownAnswer
     card: str
     measured: list[str] = []
@@ -94,7 +95,7 @@ class ModelEntry(_Entry, frozen=True):
     range_m: float | None = None
     dimension: int | None = None
     crop: Crop | None = None
-    fmr_at_ceiling: float | None = None  # FMR of one comparison at distance 0.7
+    fmr_at_ceiling: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None  # of one comparison at 0.7
 
 
 class _Manifest(_Entry, frozen=True):

@@ -7,6 +7,7 @@ no redirect is followed, and no frame waits in a demuxer's buffer.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import select
 import socket
@@ -38,7 +39,7 @@ class MjpegCamera:
 
     def __init__(self, config: CameraConfig) -> None:
         """Connect. Raises CameraError: unreachable, not 200, not an MJPEG stream, all in `stall_s`."""
-        url, self._where = _parse(config.source)
+        url, self._where = _parse(str(config.source))
         self._stall_s = config.stall_s
         self._hung_up = False
         deadline = time.monotonic() + config.stall_s
@@ -46,22 +47,21 @@ class MjpegCamera:
             self._wire = _Wire(socket.create_connection((url.hostname, url.port or 80), config.stall_s))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that IDNA refuses
             raise CameraError(f"{self._where}: expected a camera, got: {_words(error)}") from None
+        self._response = HTTPResponse(cast(socket.socket, self._wire), method="GET")
         try:
-            self._response = self._ask(url, deadline)
+            self._ask(url, deadline)
             self._parser = PartParser(self._boundary(), self._where)
         except CameraError:
             self.close()
             raise
 
-    def _ask(self, url: SplitResult, deadline: float) -> HTTPResponse:
+    def _ask(self, url: SplitResult, deadline: float) -> None:
         self._wire.deadline = deadline
-        response = HTTPResponse(cast(socket.socket, self._wire), method="GET")
         try:
             self._wire.send(_request(url))
-            response.begin()
+            self._response.begin()
         except (OSError, HTTPException) as error:
             raise CameraError(f"{self._where}: expected an HTTP response, got: {_words(error)}") from None
-        return response
 
     def _boundary(self) -> bytes:
         if self._response.status != 200:
@@ -125,6 +125,8 @@ class MjpegCamera:
     def close(self) -> None:
         """Hang up."""
         self._hung_up = True
+        with contextlib.suppress(OSError, ValueError):  # its buffer may be over a closed wire
+            self._response.close()
         self._wire.close()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import ModelsConfig, QualityConfig
+from edge.errors import ModelError
 from edge.ports import Detector
 from edge.values import Face, Probe, Quality
 from edge.vision.detect import BlazeFace
@@ -68,7 +69,10 @@ class Pipeline:
         watch.lap("align")
         if short is not None:
             return Look(faces, face, quality, short, stages_ms=watch.laps_ms)
-        vector = self.embedder.embed(crop)
+        try:
+            vector = self.embedder.embed(crop)
+        except ModelError as error:  # this face alone: no other frame has to suffer
+            return Look(faces, face, quality, str(error), stages_ms=watch.laps_ms)
         watch.lap("embed")
         probe = Probe(vector, self.embedder.model, taken_at, quality)
         return Look(faces, face, quality, None, probe, watch.laps_ms)

@@ -16,9 +16,9 @@ import threading
 import time
 
 import gpiochip
-from edge.door.readers import WiegandReader, lgpio_inputs
 
 from edge.config import WiegandConfig
+from edge.door.readers import WiegandReader, lgpio_inputs
 
 DATA = (5, 6)
 SPACING_S = 0.001

@@ -1,0 +1,81 @@
+"""An attempt while it goes on: frames in, votes counted. What 1:N and 1:1 share. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from edge.config import DecisionConfig
+from edge.identity.match import identify
+from edge.identity.throttle import Rule
+from edge.values import Deny, Grant, Observation, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one compared frame says. `at`: s monotonic, when it was taken."""
+
+    at: float
+    verdict: Grant | Deny
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt that goes on. Times are s of the monotonic clock."""
+
+    began_at: float
+    face_at: float  # of the newest face
+    last: Observation
+    votes: tuple[Vote, ...] = ()
+    refusals: tuple[Reason, ...] = ()
+    frames: int = 0
+
+
+def verdict_of(
+    seen: Observation, threshold: float, margin: float, max_age_s: float, now: float
+) -> Grant | Deny:
+    """The vote of a frame with a probe. A frame too old, or from the future, has no other."""
+    if not 0 <= now - seen.taken_at <= max_age_s:
+        return Deny(Reason.STALE_FRAME)
+    if seen.refused is not None:
+        return Deny(seen.refused)
+    return identify(seen.match, threshold, margin)
+
+
+def refused_frame(running: Running, seen: Observation, now: float) -> Running:
+    """A face was there but was not compared: the attempt lives on, the frame has no vote."""
+    reasons = (*running.refusals, seen.refused or Reason.OTHER)
+    return replace(running, face_at=now, refusals=reasons, frames=running.frames + 1)
+
+
+def voted(running: Running, vote: Vote, seen: Observation, now: float) -> Running:
+    """One more compared frame."""
+    refusals = running.refusals
+    if isinstance(vote.verdict, Deny):
+        refusals = (*refusals, vote.verdict.reason)
+    votes = (*running.votes, vote)
+    return replace(running, face_at=now, last=seen, votes=votes, refusals=refusals, frames=running.frames + 1)
+
+
+def confirmed(running: Running, need: Rule, window_s: float, now: float) -> bool:
+    """Whether enough of the last frames agree on one subject, the newest among them."""
+    votes = running.votes[-need.confirm_of :]
+    recent = [v.verdict for v in votes if now - v.at <= window_s]
+    subjects = [v.subject for v in recent if isinstance(v, Grant)]
+    newest_agrees = bool(recent) and isinstance(recent[-1], Grant)
+    return newest_agrees and len(set(subjects)) == 1 and len(subjects) >= need.confirm
+
+
+def is_over(running: Running, config: DecisionConfig, now: float) -> bool:
+    """Whether an attempt has lasted long enough, or the face is gone."""
+    too_long = now - running.began_at >= config.attempt_s
+    return too_long or now - running.face_at >= config.no_face_s
+
+
+def telling(running: Running) -> Reason:
+    """The refusal that says most: two subjects in one attempt, else the commonest, else Other."""
+    subjects = {v.verdict.subject for v in running.votes if isinstance(v.verdict, Grant)}
+    if len(subjects) > 1:
+        return Reason.AMBIGUOUS
+    commonest = Counter(running.refusals).most_common(1)
+    return commonest[0][0] if commonest else Reason.OTHER

@@ -1,0 +1,170 @@
+"""Siblings of what rights and cards stand on: a clock, a gate, a door, a reader's cable."""
+
+from __future__ import annotations
+
+import os
+import struct
+import types
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge.identity.credentials import Credential, Evidence
+from edge.identity.rights import Permitted
+from edge.values import Deny, Grant, Reason
+
+ENTER = 28
+_EVENT = struct.Struct("@llHHi")
+_CODES = {digit: 2 + i for i, digit in enumerate("1234567890")}
+
+
+class FakeClock:
+    """Port Clock. `kept` has every call of `keep`."""
+
+    def __init__(self, now: str = "2026-06-01T10:00:00", trusted: bool = True) -> None:
+        self.now = datetime.fromisoformat(now).replace(tzinfo=timezone.utc)
+        self.trusted = trusted
+        self.kept: list[bool] = []
+
+    def now_utc(self) -> datetime:
+        return self.now
+
+    def keep(self, at_once: bool = False) -> None:
+        self.kept.append(at_once)
+
+
+class FakeGate:
+    """Rights and cards in memory. `told` has who failed and who succeeded, in order."""
+
+    def __init__(self, *opens: Evidence, cards: dict[str, str] | None = None) -> None:
+        self.opens = frozenset(opens)
+        self.cards = cards or {}
+        self.refused: dict[str, Reason] = {}  # subject -> why it may not enter
+        self.denied: dict[str, Reason] = {}  # card -> why it does not count
+        self.extended: set[str] = set()
+        self.told: list[tuple[str, str]] = []
+
+    def enough(self) -> frozenset[Evidence]:
+        return self.opens
+
+    def permitted(self, subject: str) -> Permitted | Deny:
+        if subject in self.refused:
+            return Deny(self.refused[subject])
+        return Permitted(subject in self.extended)
+
+    def claimed(self, card: str) -> Credential | Deny:
+        if card in self.denied:
+            return Deny(self.denied[card])
+        if card not in self.cards:
+            return Deny(Reason.UNAUTHORIZED)
+        return Credential(card.encode(), self.cards[card])
+
+    def failed(self, subject: str) -> None:
+        self.told.append(("failed", subject))
+
+    def succeeded(self, subject: str) -> None:
+        self.told.append(("succeeded", subject))
+
+
+class FakeDoor:
+    """Grants as they were asked for: (grant, valid_until). Answers at once, with `answer` if set."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Grant, float]] = []
+        self.answer: Deny | None = None
+
+    def grant(self, grant: Grant, valid_until: float, answer: Callable[[Grant | Deny], None]) -> None:
+        self.asked.append((grant, valid_until))
+        answer(self.answer or grant)
+
+
+class FakeWedge:
+    """A keyboard wedge's cable: a pipe in a device's place, into which cards are typed."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._pipe = -1
+
+    def plug(self) -> None:
+        """Both ends are opened, so that a daemon may open and close its end at will."""
+        self._pipe = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+
+    def unplug(self) -> None:
+        os.close(self._pipe)
+        self._pipe = -1
+
+    def type(self, number: str) -> None:
+        codes = [*(_CODES[digit] for digit in number), ENTER]
+        self.send([(1, code, value) for code in codes for value in (1, 0)])
+
+    def send(self, events: list[tuple[int, int, int]]) -> None:
+        os.write(self._pipe, b"".join(_EVENT.pack(0, 0, *event) for event in events))
+
+    def send_raw(self, content: bytes) -> None:
+        os.write(self._pipe, content)
+
+
+class FakeInputs(types.ModuleType):
+    """The part of lgpio that gpiozero uses for input lines; `edge` is one, stamped as by the kernel."""
+
+    class error(Exception):  # noqa: N801  # lgpio's name
+        pass
+
+    SET_PULL_NONE, SET_PULL_UP, SET_PULL_DOWN = 1 << 7, 1 << 5, 1 << 6
+    SET_BIAS_DISABLE, SET_BIAS_PULL_UP, SET_BIAS_PULL_DOWN = SET_PULL_NONE, SET_PULL_UP, SET_PULL_DOWN
+    RISING_EDGE, FALLING_EDGE, BOTH_EDGES = 1, 2, 3
+
+    def __init__(self, held: set[int] = frozenset(), chips: tuple[int, ...] = (0,)) -> None:
+        super().__init__("lgpio")
+        self.flags: dict[int, int] = {}  # line -> pull, of the lines that are claimed
+        self.alerts: dict[int, int] = {}  # line -> edges
+        self.open = False
+        self._held = held
+        self._chips = chips
+        self._calls: dict[int, Callable[[int, int, int, int], None]] = {}
+
+    def gpiochip_open(self, chip: int) -> int:
+        if chip not in self._chips:
+            raise self.error("can not open gpiochip")
+        self.open = True
+        return 7
+
+    def gpiochip_close(self, handle: int) -> None:
+        self.open = False
+
+    def gpio_claim_input(self, handle: int, line: int, flags: int = 0) -> None:
+        if line in self._held:
+            raise self.error("GPIO busy")
+        self.flags[line] = flags
+
+    def gpio_claim_output(self, handle: int, line: int, level: int = 0, flags: int = 0) -> None:
+        raise AssertionError("a reader's line must never be driven")
+
+    def gpio_free(self, handle: int, line: int) -> None:
+        self.flags.pop(line, None)
+
+    def gpio_get_mode(self, handle: int, line: int) -> int:
+        return self.flags.get(line, 0)
+
+    def gpio_set_debounce_micros(self, handle: int, line: int, micros: int) -> None:
+        assert micros == 0, "debounce would swallow a reader's pulses"
+
+    def gpio_claim_alert(self, handle: int, line: int, edges: int, flags: int = 0) -> None:
+        self.alerts[line] = edges
+
+    def callback(self, handle: int, line: int, edges: int, call: Callable) -> FakeInputs._Callback:
+        self._calls[line] = call
+        return self._Callback(self._calls, line)
+
+    class _Callback:
+        def __init__(self, calls: dict, line: int) -> None:
+            self._calls, self._line = calls, line
+
+        def cancel(self) -> None:
+            self._calls.pop(self._line, None)
+
+    def edge(self, at_s: float, line: int) -> None:
+        """The kernel saw the line fall."""
+        if self.alerts.get(line, 0) & self.FALLING_EDGE and line in self._calls:
+            self._calls[line](0, line, 0, round(at_s * 1e9))

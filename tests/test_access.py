@@ -1,0 +1,242 @@
+"""Rights, cards, the time and the failures together, over their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes_access import FakeClock
+
+from edge.access import Access, checked_rights
+from edge.config import Config, parse_config
+from edge.disk import FileKey
+from edge.errors import ConfigError
+from edge.identity.credentials import Credential, Evidence
+from edge.identity.rights import Permitted
+from edge.values import Deny, Reason
+
+FACE, CARD, BOTH = Evidence.FACE, Evidence.CARD, Evidence.BOTH
+RIGHTS = """
+time_zone: UTC
+schedules:
+  office: [{days: [mon, tue, wed, thu, fri], from: "07:00", until: "19:00"}]
+groups: {staff: {schedule: office}}
+subjects: {ada: {groups: [staff]}, eve: {}}
+free_access: [{schedule: office, doors: [back]}]
+"""
+NIGHT = "2026-06-01T23:00:00"
+
+
+class Door:
+    """A door's files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rights = folder / "rights.yaml"
+        self.clock = FakeClock()
+        self.now = 0.0
+        FileKey(folder / "gallery.key").create(folder / "gallery.db")
+
+    def config(self, access: str = "{}", rights: bool = True, more: str = "") -> Config:
+        return parse_config(
+            f"site: hq\ndoor_id: front\ndoor: {{relay: {{line: 17}}}}\nstate_dir: {self.folder}\n"
+            f"readers: {{wedge: {{device: /dev/null}}}}\naccess: {access}\n"
+            f"rights_file: {self.rights if rights else '~'}\n{more}".replace("~", '""')
+        )
+
+    def access(self, access: str = "{}", rights: bool = True) -> Access:
+        return Access(self.config(access, rights), self.clock, lambda: self.now)
+
+
+@pytest.fixture
+def door(tmp_path) -> Door:
+    door = Door(tmp_path)
+    door.rights.write_text(RIGHTS)
+    return door
+
+
+def test_without_a_rights_file_everybody_enrolled_may_enter_always(door):
+    door.clock.trusted = False
+    access = door.access(rights=False)
+    assert access.permitted("anybody") == Permitted()
+    assert (access.why_not(), access.problems) == ([], [])
+
+
+def test_rights_are_asked_for_this_door_at_this_time(door):
+    access = door.access()
+    assert access.permitted("ada") == Permitted()
+    assert access.permitted("bob") == Deny(Reason.UNAUTHORIZED)
+    door.clock.now = FakeClock(NIGHT).now
+    assert access.permitted("ada") == Deny(Reason.NOT_PERMITTED_AT_THIS_TIME)
+    assert access.permitted("eve") == Permitted()
+
+
+def test_before_the_time_is_trusted_limited_rights_wait_unless_the_configuration_says_otherwise(door):
+    door.clock.trusted = False
+    assert door.access().permitted("ada") == Deny(Reason.CLOCK_NOT_TRUSTED)
+    assert door.access().permitted("eve") == Permitted()
+    assert door.access("{when_clock_untrusted: judge}").permitted("ada") == Permitted()
+
+
+@pytest.mark.parametrize("spoil", ["", "time_zone: Nowhere\n", "not yaml: [", None])
+def test_at_the_first_start_a_bad_rights_file_lets_nobody_in_and_says_why(door, spoil, caplog):
+    door.rights.unlink() if spoil is None else door.rights.write_text(spoil)
+    access = door.access()
+    assert access.permitted("eve") == Deny(Reason.OTHER)
+    assert access.free_until() is None
+    assert "rights.yaml" in access.why_not()[0]
+    assert "nobody has rights" in access.why_not()[0]
+    door.rights.write_text(RIGHTS)
+    access.load()
+    assert access.permitted("eve") == Permitted()
+    assert (access.why_not(), access.problems) == ([], [])
+
+
+def test_a_rights_file_that_goes_bad_keeps_the_old_rights_in_force_and_is_said_once(door, caplog):
+    access = door.access()
+    door.rights.write_text("subjects: {mallory: {}}\n")
+    access.load()
+    access.load()
+    assert access.permitted("eve") == Permitted()
+    assert access.permitted("mallory") == Deny(Reason.UNAUTHORIZED)
+    assert access.why_not() == []
+    assert "stay in force" in access.problems[0]
+    assert sum("stay in force" in r.message for r in caplog.records) == 1
+
+
+def test_free_access_is_told_for_this_door_only(door):
+    assert door.access().free_until() is None
+    door.rights.write_text(RIGHTS.replace("[back]", "[front]"))
+    assert door.access().free_until() == FakeClock("2026-06-01T19:00:00").now
+
+
+SCHEDULED = "{mode: card_and_face, by_schedule: [{schedule: office, mode: face}]}"
+
+
+def test_what_opens_depends_on_the_hour(door):
+    access = door.access(SCHEDULED)
+    assert access.enough() == {FACE, BOTH}
+    door.clock.now = FakeClock(NIGHT).now
+    assert access.enough() == {BOTH}
+
+
+def test_by_a_clock_that_is_not_trusted_only_that_opens_which_opens_at_every_hour(door):
+    door.clock.trusted = False
+    assert door.access(SCHEDULED).enough() == {BOTH}
+    assert door.access("{mode: card_or_face, by_schedule: [{schedule: office, mode: face}]}").enough() == {
+        FACE,
+        BOTH,
+    }
+    judging = SCHEDULED.replace("{mode", "{when_clock_untrusted: judge, mode", 1)
+    assert door.access(judging).enough() == {FACE, BOTH}
+
+
+def test_an_access_schedule_that_the_rights_lack_is_refused(door):
+    config = door.config("{by_schedule: [{schedule: lunch, mode: face}]}")
+    with pytest.raises(
+        ConfigError, match=r"schedules: expected 'lunch' for access.by_schedule\[0\], got office"
+    ):
+        checked_rights(config)
+
+
+def test_cards_count_as_soon_as_they_are_given(door):
+    access = door.access("{mode: card_and_face}")
+    assert access.claimed("wedge:1") == Deny(Reason.UNAUTHORIZED)
+    made = access.card_file.add("wedge:1", "kian", True, None)
+    access.load_cards()
+    assert access.claimed("wedge:1") == made
+
+
+def test_cards_that_can_not_be_read_stay_as_they_were_and_at_the_start_are_none(door, caplog):
+    access = door.access("{mode: card_and_face}")
+    access.card_file.add("wedge:1", "kian", True, None)
+    access.load_cards()
+    (door.folder / "cards.sealed").write_bytes(b"damaged")
+    access.load_cards()
+    assert isinstance(access.claimed("wedge:1"), Credential)
+    assert access.why_not() == []
+    fresh = door.access("{mode: card_and_face}")
+    assert fresh.claimed("wedge:1") == Deny(Reason.OTHER)
+    assert "cards.sealed" in fresh.why_not()[0]
+    assert door.access("{mode: face}").why_not() == []
+
+
+def test_five_faces_that_were_not_the_cards_lock_the_identity_out_over_a_restart(door):
+    access = door.access("{mode: card_and_face}")
+    made = access.card_file.add("wedge:1", "kian", True, None)
+    access.load_cards()
+    for _ in range(5):
+        assert access.claimed("wedge:1") == made
+        access.failed("kian")
+    assert access.claimed("wedge:1") == Deny(Reason.THROTTLED)
+    door.now = 10.0
+    access.failed("ada")
+    restarted = door.access("{mode: card_and_face}")
+    door.now += 19.9
+    assert restarted.claimed("wedge:1") == Deny(Reason.THROTTLED)
+    door.now += 0.1
+    assert restarted.claimed("wedge:1") == made
+    restarted.succeeded("kian")
+    restarted.succeeded("nobody")
+    assert door.access("{mode: card_and_face}")._lockout.failed.keys() == {"ada"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b'{"kian": [0, 1]}', b'{"kian": [5, 1e99]}', b'{"Kian": [5, 1]}']
+)
+def test_failures_that_can_not_be_read_are_forgotten_aloud(door, caplog, content):
+    (door.folder / "failed.json").write_bytes(content)
+    assert door.access()._lockout.failed == {}
+    assert "failed attempts are forgotten" in caplog.text
+
+
+def test_failures_that_can_not_be_written_count_all_the_same(door, caplog, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge.access.write_atomically", full)
+    access = door.access("{mode: card_and_face}")
+    for _ in range(5):
+        access.failed("kian")
+    assert access._lockout.blocked("kian", 0.0)
+    assert "No space left" in caplog.text
+
+
+def test_the_time_is_kept_through_here(door):
+    access = door.access()
+    access.tend()
+    access.tend(at_once=True)
+    assert door.clock.kept == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "access: {mode: card}\n",
+            "access.mode: expected a reader in readers beside a mode with cards, got card",
+        ),
+        (
+            "access: {by_schedule: [{schedule: office, mode: face}]}\n",
+            "access.by_schedule: expected a rights_file, where the schedules stand, got none",
+        ),
+        (
+            "readers: {wiegand: {data0: 5, data1: 5}}\n",
+            "readers.wiegand.data1: expected another line than data0, got 5",
+        ),
+        (
+            "readers: {wiegand: {data0: 17, data1: 5}}\n",
+            "readers.wiegand: expected other lines than door.relay's, got 17",
+        ),
+        ("readers: {wiegand: {data0: 6, data1: 5, bits: []}}\n", "readers.wiegand.bits: "),
+        ("readers: {wiegand: {data0: 6, data1: 5, bits: [27]}}\n", "readers.wiegand.bits[0]: "),
+        ("readers: {wedge: {device: event0}}\n", "readers.wedge.device: expected text matching"),
+        ("access: {mode: cards}\n", "access.mode: "),
+        ("access: {claim_timeout_s: 0}\n", "access.claim_timeout_s: expected a value > 0"),
+    ],
+)
+def test_a_contradiction_of_cards_and_readers_is_refused_with_its_path(text, says):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"site: hq\ndoor_id: front\ndoor: {{relay: {{line: 17}}}}\n{text}")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,295 @@
+"""Between vision, cards and door: who is asked about, what is told, what never leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes_access import FakeDoor, FakeGate
+
+from edge.attendant import Attendant
+from edge.config import DecisionConfig
+from edge.identity.claim import Verifier
+from edge.identity.credentials import Evidence
+from edge.identity.decide import Decider
+from edge.identity.match import search
+from edge.link.wire import Denied, Granted, Notice, Setting
+from edge.values import Deny, Gallery, Grant, Observation, Probe, Reason
+from edge.vision.loop import Seen
+
+FACE, CARD, BOTH = Evidence.FACE, Evidence.CARD, Evidence.BOTH
+MAX_AGE_S = 0.5
+VECTORS = np.eye(3, 8, dtype=np.float32)
+GALLERY = Gallery(1, "m", ("ada", "kian"), VECTORS[:2], np.array([0, 1], np.intp))
+WHO = {"ada": VECTORS[0], "kian": VECTORS[1], "camera_2": VECTORS[2]}
+
+
+class Scene:
+    """A door, a camera and a reader, with time as a number."""
+
+    def __init__(self, *opens: Evidence) -> None:
+        self.now = 100.0
+        self.gate = FakeGate(*opens, cards={"wedge:1": "ada", "wedge:2": "kian", "wedge:9": "nobody"})
+        self.door = FakeDoor()
+        self.told: list = []
+        self.gallery: Gallery | None = GALLERY
+        config = DecisionConfig()
+        self.attendant = Attendant(
+            Decider(config, MAX_AGE_S),
+            Verifier(config, MAX_AGE_S, 10.0),
+            self.gate,
+            lambda: self.gallery,
+            self.door,
+            self.told.append,
+            lambda: Setting(0.7, "m", 1, True),
+            MAX_AGE_S,
+            lambda: self.now,
+        )
+
+    def look(self, who: str | None = None, seconds: float = 1.0, searched: bool = True) -> None:
+        """Frames of somebody, or of nobody, ten a second."""
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            taken = self.now - 0.02
+            seen = Observation(taken)
+            if who is not None:
+                probe = Probe(WHO[who], "m", taken)
+                match = search(probe, GALLERY) if searched else None
+                seen = Observation(taken, probe, match, None if searched else Reason.UNAUTHORIZED)
+            self.attendant.attend(Seen(seen, None))
+
+    def show(self, card: str) -> None:
+        self.now += 3  # no repetition of the last one
+        self.attendant.present(card)
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [
+            f"granted {e.subject}" if isinstance(e, Granted) else e.reason.value
+            for e in self.told
+            if not isinstance(e, Notice)
+        ]
+
+
+def test_the_right_card_and_the_right_face_open():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.look("kian", searched=False)
+    assert scene.verdicts == ["granted kian"]
+    assert [grant for grant, _ in scene.door.asked] == [Grant("kian", 0.0)]
+    assert scene.gate.told == [("succeeded", "kian")]
+
+
+def test_somebody_elses_face_is_not_the_cards_and_counts():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.look("camera_2")
+    scene.look(None, 1.5)
+    assert scene.verdicts == ["FaceNotCards"]
+    assert scene.door.asked == []
+    assert scene.gate.told == [("failed", "kian")]
+
+
+def test_another_enrolled_face_is_not_the_cards_either():
+    scene = Scene(FACE, BOTH)
+    scene.show("wedge:2")
+    scene.look("ada", 4)
+    assert scene.verdicts[0] == "FaceNotCards"
+
+
+def test_a_card_without_a_face_is_refused_in_time_and_counts_for_nothing():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.look(None, 9.8)
+    assert scene.verdicts == []
+    scene.look(None, 0.5)
+    assert scene.verdicts == ["NoFaceInTime"]
+    assert scene.gate.told == []
+
+
+def test_where_a_card_is_needed_a_face_alone_is_no_attempt():
+    scene = Scene(BOTH)
+    scene.look("kian", 5)
+    scene.look("camera_2", 5)
+    assert scene.told == []
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ("wedge:3", Reason.UNAUTHORIZED),
+        ("wedge:4", Reason.CREDENTIAL_NOT_ENABLED),
+        ("wedge:5", Reason.CREDENTIAL_EXPIRED),
+        ("wedge:6", Reason.THROTTLED),
+        ("wedge:9", Reason.UNAUTHORIZED),  # of a subject that is not enrolled
+    ],
+)
+def test_a_card_that_does_not_count_is_refused_at_once(card, reason):
+    scene = Scene(BOTH)
+    scene.gate.denied = {
+        "wedge:4": Reason.CREDENTIAL_NOT_ENABLED,
+        "wedge:5": Reason.CREDENTIAL_EXPIRED,
+        "wedge:6": Reason.THROTTLED,
+    }
+    scene.show(card)
+    assert scene.verdicts == [reason.value]
+    scene.look("kian", 3)
+    assert scene.door.asked == []
+
+
+def test_a_denial_names_nobody_and_no_distance_and_no_card():
+    scene = Scene(BOTH)
+    for card in ("wedge:2", "wedge:3"):
+        scene.show(card)
+        scene.look("camera_2")
+        scene.look(None, 1.5)
+    denials = [e for e in scene.told if isinstance(e, Denied)]
+    assert len(denials) == 2
+    for denial in denials:
+        assert not {"subject", "distance", "card"} & set(denial.__struct_fields__)
+        assert "kian" not in repr(denial)
+        assert "wedge" not in repr(denial)
+
+
+def test_a_card_alone_opens_where_that_is_enough_without_any_vision():
+    scene = Scene(CARD, BOTH)
+    scene.gallery = None
+    scene.show("wedge:9")
+    assert scene.verdicts == ["granted nobody"]
+    assert [e.distance for e in scene.told] == [None]
+    assert scene.door.asked == [(Grant("nobody", None), scene.now + 1.0)]
+
+
+def test_a_card_without_any_gallery_to_verify_in_is_refused_at_once():
+    scene = Scene(BOTH)
+    scene.gallery = None
+    scene.show("wedge:2")
+    assert scene.verdicts == ["Other"]
+
+
+def test_who_has_no_right_is_refused_by_card_and_by_face():
+    scene = Scene(FACE, BOTH)
+    scene.gate.refused = {"kian": Reason.NOT_PERMITTED_AT_THIS_TIME}
+    scene.show("wedge:2")
+    scene.look("kian", 2)
+    assert scene.verdicts == ["NotPermittedAtThisTime"] * 2
+    assert scene.door.asked == []
+
+
+def test_a_right_that_ends_while_the_face_is_looked_at_opens_nothing():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.gate.refused = {"kian": Reason.CREDENTIAL_EXPIRED}
+    scene.look("kian", 1)
+    assert (scene.verdicts, scene.door.asked) == (["CredentialExpired"], [])
+
+
+def test_who_waits_at_the_door_for_the_hour_to_strike_is_let_in_then():
+    scene = Scene(FACE, BOTH)
+    scene.gate.refused = {"kian": Reason.NOT_PERMITTED_AT_THIS_TIME}
+    scene.look("kian", 9)
+    assert scene.verdicts == ["NotPermittedAtThisTime"]
+    scene.gate.refused = {}
+    scene.look("kian", 2)
+    assert scene.verdicts == ["NotPermittedAtThisTime", "granted kian"]
+
+
+def test_a_card_held_to_the_reader_is_one_presentation():
+    scene = Scene(CARD, BOTH)
+    for _ in range(10):
+        scene.now += 0.3
+        scene.attendant.present("wedge:2")
+    assert scene.verdicts == ["granted kian"]
+
+
+def test_the_same_card_again_does_not_prolong_its_claim():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.look(None, 6)
+    scene.show("wedge:2")
+    scene.look(None, 1.5)
+    assert scene.verdicts == ["NoFaceInTime"]
+
+
+def test_another_card_ends_the_claim_before_it():
+    scene = Scene(BOTH)
+    scene.show("wedge:1")
+    scene.look(None, 0.2)
+    scene.show("wedge:2")
+    scene.look("kian", 1)
+    assert scene.verdicts == ["NoFaceInTime", "granted kian"]
+
+
+def test_a_card_takes_an_attempt_by_face_over():
+    scene = Scene(FACE, BOTH)
+    scene.look("camera_2", 0.5)
+    scene.show("wedge:2")
+    scene.look("kian", 3)
+    assert scene.verdicts == ["granted kian"]
+
+
+def test_a_camera_fault_ends_the_claim_and_is_told():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.attendant.attend(Seen(None, "stalled"))
+    assert scene.verdicts == ["CameraFault"]
+    scene.attendant.attend(Seen(None, None))
+    assert [e.kind for e in scene.told if isinstance(e, Notice)] == ["CameraFault", "CameraRestored"]
+
+
+def test_time_passes_for_a_claim_without_frames():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.now += 10.1
+    scene.attendant.attend(Seen(None, None))
+    assert scene.verdicts == ["NoFaceInTime"]
+
+
+def test_ten_faces_that_are_not_the_cards_raise_the_throttle_of_the_door():
+    scene = Scene(BOTH)
+    for _ in range(10):
+        scene.show("wedge:2")
+        scene.look("camera_2", 0.5)
+        scene.look(None, 1.2)
+    assert scene.verdicts == ["FaceNotCards"] * 10
+    assert [e.kind for e in scene.told if isinstance(e, Notice)] == ["ThrottleRaised"]
+
+
+def test_what_the_door_answers_is_told_not_what_was_wished():
+    scene = Scene(BOTH)
+    scene.door.answer = Deny(Reason.STALE_FRAME)
+    scene.show("wedge:2")
+    scene.look("kian", 1)
+    assert scene.verdicts == ["StaleFrame"]
+
+
+def test_who_needs_longer_is_granted_longer():
+    scene = Scene(CARD, BOTH)
+    scene.gate.extended = {"kian"}
+    scene.show("wedge:2")
+    assert scene.door.asked[0][0] == Grant("kian", None, extended=True)
+
+
+def test_a_gallery_that_goes_away_during_a_claim_opens_nothing():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.gallery = None
+    scene.look("kian", 4, searched=False)
+    assert (scene.verdicts, scene.door.asked) == (["Unauthorized"], [])
+
+
+def test_a_stranger_by_face_is_refused_once_and_by_a_fault_at_once():
+    scene = Scene(FACE, BOTH)
+    scene.look("camera_2", 1)
+    scene.look(None, 1.5)
+    assert scene.verdicts == ["NoMatch"]
+    scene.look("camera_2", 0.5)
+    scene.attendant.attend(Seen(None, "stalled"))
+    assert scene.verdicts == ["NoMatch"]  # the same stranger again within ten seconds
+
+
+def test_ten_strangers_by_face_raise_the_throttle():
+    scene = Scene(FACE, BOTH)
+    for _ in range(10):
+        scene.look("camera_2", 0.2)
+        scene.look(None, 1.2)
+    assert [e.kind for e in scene.told if isinstance(e, Notice)] == ["ThrottleRaised"]

@@ -1,0 +1,61 @@
+"""The doorman: what of the schedule the door is told, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.door.machine import MAX_FREE_S
+from edge.door.stimuli import ScheduleBegan, ScheduleEnded
+from edge.doorman import Doorman, tell_doord_lock
+
+
+class Orders:
+    """Sibling of the controller: keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def order(self, stimulus, answer, valid_until) -> None:
+        self.told.append(stimulus)
+
+
+@pytest.fixture
+def door() -> Orders:
+    return Orders()
+
+
+def keep(doorman: Doorman, door: Orders, turns: list[tuple[float, float | None]]) -> list[object]:
+    for now, free_for_s in turns:
+        doorman.keep_schedule(door, free_for_s, now)
+    return door.told
+
+
+def test_free_access_is_told_once_when_it_begins_and_once_when_it_is_over(tmp_path, door):
+    turns = [(0.0, None), (1.0, 100.0), (1.2, 99.8), (2.0, 99.0), (50.0, None), (51.0, None)]
+    assert keep(Doorman(tmp_path), door, turns) == [ScheduleBegan(101.0), ScheduleEnded()]
+
+
+def test_an_end_that_moves_is_told_again(tmp_path, door):
+    turns = [(0.0, 3600.0), (10.0, 7190.0), (20.0, 1000.0)]
+    assert keep(Doorman(tmp_path), door, turns) == [
+        ScheduleBegan(3600.0),
+        ScheduleBegan(7200.0),
+        ScheduleBegan(1020.0),
+    ]
+
+
+def test_free_access_without_a_near_end_is_told_in_days(tmp_path, door):
+    turns = [(float(t), 1e9) for t in range(100)]
+    told = keep(Doorman(tmp_path), door, turns)
+    assert told[0] == ScheduleBegan(MAX_FREE_S)
+    assert 2 <= len(told) <= 5
+
+
+def test_no_schedule_is_never_told(tmp_path, door):
+    assert keep(Doorman(tmp_path), door, [(float(t), None) for t in range(5)]) == []
+
+
+def test_a_place_that_can_not_be_written_is_logged_and_stops_nothing(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    tell_doord_lock(tmp_path / "file" / "lines", "chip 1 0")
+    assert "doord-lock can't lock this door" in caplog.text
