@@ -42,8 +42,9 @@ def write_config(number: int, active: str) -> None:
 
 
 def start_at_boot(acks: str) -> None:
-    """From the next boot on run as doord.service, and say what is done on this port."""
-    Path("/etc/systemd/system/doord.service.d/acks.conf").write_text(f"[Service]\nEnvironment=ACKS={acks}\n")
+    """From the next boot on run as doord.service; say what is done on this port."""
+    drop_in = Path("/etc/systemd/system/doord.service.d/acks.conf")
+    drop_in.write_text(f"[Service]\nEnvironment=ACKS={acks} FLIP=yes\n")
     CONFIG.parent.mkdir(exist_ok=True)
     write_config(0, "high")
     subprocess.run(["systemctl", "enable", "--quiet", "doord"], check=True, timeout=60)
@@ -70,11 +71,14 @@ def template(number: int) -> Template:
 
 def pulse_for_ever(relay: RelayLine, config: Config, gallery: SqliteGallery, acks: Acks) -> None:
     number = int(config.door_id.removeprefix("cut-"))
+    active = config.door.relay.active
+    if "FLIP" in os.environ:  # the next boot is of a door wired the other way
+        active = "low" if active == "high" else "high"
     held: list[str] = [t.subject for t in gallery.all()]
     while True:
         number += 1
         relay.unlock(30)  # nothing but this process ends it
-        write_config(number, config.door.relay.active)
+        write_config(number, active)
         acks.say(config=number)
         new = template(number)
         version = gallery.add([new])
