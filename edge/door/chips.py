@@ -72,6 +72,16 @@ class Place:
         """gpiozero's name for it."""
         return f"GPIO{self.offset}"
 
+    def unwatch_if_unplugged(self) -> None:
+        """Make the driver leave a line alone whose chip is gone. Never raises.
+
+        lgpio's thread would go on reading it: a core, and 60,000 lines of log a second.
+        """
+        forget = getattr(self.chip.factory, "forget", None)
+        if forget and not Path(self.chip.path).exists():
+            with contextlib.suppress(*self.chip.faults):
+                forget(self.offset)
+
     def holder(self) -> str:
         """`; it is held by "..."` where the driver can tell, else nothing."""
         ask = getattr(self.chip.factory, "holder", None)
@@ -253,6 +263,10 @@ def _factory_class(lgpio: Any, pins: Any, offsets: frozenset[int]) -> Any:
 
         def _get_board_info(self) -> _Board:
             return _Board(offsets)
+
+        def forget(self, offset: int) -> None:
+            """Let a line go."""
+            lgpio.gpio_free(self._handle, offset)
 
         def holder(self, offset: int) -> str:
             """Who uses the line, as the kernel knows it."""

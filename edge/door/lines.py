@@ -55,6 +55,7 @@ class _Contact:
         self._sink = None
         with contextlib.suppress(*self._place.chip.faults):
             self._device.pin.when_changed = None
+        with contextlib.suppress(*self._place.chip.faults):
             self._device.close()
         self._place.chip.leave()
 
@@ -90,6 +91,8 @@ class InputLines:
             try:
                 found[contact.role] = contact.active()
             except place.chip.faults as error:
+                for watched in self._contacts:
+                    self._places[watched.role].unwatch_if_unplugged()
                 raise LineError(f"{place.where}: door.{contact.role} can't be read: {error}") from error
         return found
 

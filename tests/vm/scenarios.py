@@ -135,7 +135,7 @@ def kills(guest: Guest) -> list[Row]:
 
 def cuts(guest: Guest) -> list[Row]:
     """Power cuts of the whole machine; behind each a boot from the same disk, of which nothing is kept."""
-    with guest.machine(None) as machine:
+    with guest.machine(READY) as machine:  # nothing of an earlier scenario is on the disk then
         machine.run(*PYTHON, "-c", "import pulser; pulser.start_at_boot('/dev/ttyS2')")
     written = {"config": 0, "gallery": 0}
     wrong: list[str] = []

@@ -138,6 +138,15 @@ def test_a_chip_that_goes_during_a_pulse_blocks_the_door(site):
     assert open_chips() == [], "nothing of the chip that went is held"
 
 
+def test_lgpio_does_not_go_on_reading_inputs_of_a_chip_that_went(site, capfd):
+    gpiochip.plug(False)
+    wait_until(lambda: site.states[-1].fault is not None, "the fault is seen")
+    time.sleep(0.2)
+    capfd.readouterr()
+    time.sleep(0.3)
+    assert capfd.readouterr().err.count("lgPthAlert") == 0
+
+
 def test_a_door_whose_chip_is_missing_does_not_start(site):
     site.door.stop()
     gpiochip.plug(False)
