@@ -55,6 +55,18 @@ class ModelMismatch(GalleryError):
     """Templates and probes come from different embedders and can't be compared."""
 
 
+class GallerySignatureError(GalleryError):
+    """What was published is not signed as the site's trust root asks, or not what was signed."""
+
+
+class GalleryRollback(GalleryError):
+    """What was published is older than what this door has accepted before."""
+
+
+class GalleryExpired(GalleryError):
+    """What was published is signed, but its time is over: nobody has signed it again."""
+
+
 class GalleryKeyError(GalleryError):
     """The gallery's key is missing, malformed, readable by others, or not this gallery's."""
 
