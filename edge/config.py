@@ -159,6 +159,18 @@ class MqttConfig(_Section, frozen=True):
     heartbeat_s: Annotated[float, Meta(ge=1, le=3600)] = 60
 
 
+class SyncConfig(_Section, frozen=True):
+    """What a door that is part of a site does when the site has not been heard of for too long.
+
+    `deny_limited`: whoever's rights have a last day is refused, so that who can jam a door keeps no
+    dismissed employee's rights for ever; `deny`: everybody; `warn`: nobody. How long is too long
+    says the site (`doord admin init --fresh-for`), seven days unless told otherwise.
+    """
+
+    when_expired: Literal["deny_limited", "deny", "warn"] = "deny_limited"
+    every_s: Annotated[float, Meta(ge=10, le=86400)] = 3600  # asked for news though none was told
+
+
 class Config(_Section, frozen=True):
     """The whole file."""
 
@@ -177,6 +189,7 @@ class Config(_Section, frozen=True):
     pad: PadConfig = PadConfig()
     access: AccessConfig = AccessConfig()
     readers: ReadersConfig = ReadersConfig()
+    sync: SyncConfig = SyncConfig()
     mqtt: MqttConfig | None = None
 
     @property

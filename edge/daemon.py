@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import msgspec
-
 from edge import __version__
 from edge.access import Access
 from edge.attendant import Attendant
@@ -26,7 +24,7 @@ from edge.clock import SystemClock
 from edge.config import NO_PAD, Config, MqttConfig
 from edge.control import ControlServer
 from edge.desk import LocalDesk
-from edge.door.controller import SWITCH_S, DoorController, DoorStatus
+from edge.door.controller import SWITCH_S, DoorController
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
@@ -40,9 +38,10 @@ from edge.journal import notify
 from edge.link import wire
 from edge.link.mqtt import MqttLink
 from edge.link.outbox import MemoryOutbox
-from edge.link.port import Health, Link, NullLink
+from edge.link.port import Link, NullLink
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
-from edge.values import DoorMode, Gallery, Reason
+from edge.reporter import Reporter, Standalone
+from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
@@ -74,10 +73,17 @@ class Daemon:
         self._config = config
         self.link = link
         self.doorman = Doorman(Path(config.state_dir))
-        self.door = DoorController(
-            lines, config.door, self._on_state, self._on_notice, inputs, signals, self.doorman.locked_down
-        )
         self.faces = Faces(config)
+        self.reporter = Reporter(config, self.faces, link, self._why_not, Standalone())
+        self.door = DoorController(
+            lines,
+            config.door,
+            self.reporter.on_state,
+            self._on_notice,
+            inputs,
+            signals,
+            self.doorman.locked_down,
+        )
         self.grabber = Grabber(open_source, config.camera)
         self.access = Access(config, clock or SystemClock(Path(config.state_dir) / "clock.floor"))
         max_age_s = config.camera.max_frame_age_ms / 1000
@@ -87,21 +93,17 @@ class Daemon:
             self.access,
             self.faces.gallery,
             self.door,
-            self._post,
-            self._setting,
+            self.reporter.post,
+            self.reporter.setting,
             max_age_s,
         )
         self.readers = open_readers(config, self.attendant.present)
-        self._last_refusal: Reason | None = None
-        self._door_status = DoorStatus(DoorMode.LOCKED, "unknown")
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._control: ControlServer | None = None
         self._loop: VisionLoop | None = None
         self._reload = threading.Event()
         self._stopped = False
-        self._state_turn = threading.Lock()  # the door's and the vision thread both publish the state
-        self._told: Health | None = None
         self._next_gallery_try = 0.0
 
     def start(self) -> None:
@@ -112,7 +114,7 @@ class Daemon:
         self._control = ControlServer(
             Path(self._config.socket),
             self._desk,
-            self._status_json,
+            self.reporter.status_json,
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
         )
         self._workers.append(Worker("control", self._control.step))
@@ -148,7 +150,7 @@ class Daemon:
             self.access.load()
             self.faces.gallery_changed()
         finally:
-            self._publish_state()
+            self.reporter.publish_state()
 
     def watch(self) -> None:
         """One look after everything. Raises LineError when the door's thread is dead."""
@@ -167,9 +169,9 @@ class Daemon:
         if retry or reload:
             self._next_gallery_try = now + _GALLERY_RETRY_S
             self.faces.load_gallery()
-            self._publish_state()
+            self.reporter.publish_state()
         self.access.tend()
-        self._tell_health(now)
+        self.reporter.tell_health(now)
 
     def wait(self) -> None:
         """Until `stop` is asked for, watching. Raises LineError when the door's thread is dead."""
@@ -215,8 +217,8 @@ class Daemon:
         problems += [f"camera: {camera}"] if camera else []
         if self._loop is not None and now - self._loop.beat > _VISION_BEAT_S:
             problems.append("the vision thread does not turn")
-        if self._door_status.fault is not None:
-            problems.append(self._door_status.fault)
+        if self.reporter.door.fault is not None:
+            problems.append(self.reporter.door.fault)
         return problems
 
     def _camera_problem(self) -> str | None:
@@ -226,71 +228,6 @@ class Daemon:
         if fault is not None:
             return self.grabber.problem or fault
         return None if self.attendant.camera_seen else "no frame yet"
-
-    def health(self, now: float) -> Health:
-        """What `status` says about the parts at `now` (s, monotonic)."""
-        problems = self._why_not(now)
-        backend = self.faces.pipeline.backend if self.faces.pipeline else ""
-        return Health(not problems, tuple(problems), self.faces.in_force[0], backend)
-
-    def _tell_health(self, now: float) -> None:
-        health = self.health(now)
-        if health != self._told:
-            self.link.set_health(health)
-        if self._told is None or health.why_not != self._told.why_not:
-            words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
-            log.info("%s", words)
-            notify(f"STATUS={words}")
-        self._told = health
-
-    def _status_json(self) -> bytes:
-        status = msgspec.to_builtins(self.health(time.monotonic()))
-        status |= {
-            "version": __version__,
-            "simulation": self._config.simulation,
-            "broker_connected": self.link.connected,
-            "events_dropped": self.link.dropped,
-            "mode": self._door_status.mode,
-            "lock": self._door_status.lock,
-            "dps": self._door_status.dps,
-            "alarms": self._door_status.alarms,
-        }
-        return msgspec.json.encode(status)
-
-    def _setting(self) -> wire.Setting:
-        pipeline = self.faces.pipeline
-        model = pipeline.embedder.model if pipeline else ""
-        return wire.Setting(
-            self._config.decision.threshold, model, self.faces.in_force[0], self._config.simulation
-        )
-
-    def _post(self, event: wire.Event) -> None:
-        self.link.post(event)
-        if isinstance(event, wire.Denied):
-            self._last_refusal = event.reason
-            self._publish_state()
-
-    def _on_state(self, status: DoorStatus) -> None:
-        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps)
-        self._door_status = status
-        self._publish_state()
-
-    def _publish_state(self) -> None:
-        with self._state_turn:  # else one built earlier could be sent later
-            status, (version, digest) = self._door_status, self.faces.in_force
-            self.link.set_state(
-                wire.State(
-                    mode=status.mode,
-                    lock=status.lock,
-                    fault=status.fault,
-                    gallery=version,
-                    gallery_digest=digest,
-                    changed_at=wire.rfc3339(time.time()),
-                    last_refusal=self._last_refusal,
-                    dps=status.dps,
-                    alarms=list(status.alarms),
-                )
-            )
 
 
 def build(

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, GalleryError
 from edge.identity.cards import CardFile
-from edge.identity.credentials import Credential
+from edge.identity.credentials import Cards, Credential
 from edge.identity.enrol import Enroller, EnrolmentReport
 from edge.identity.gallery import check_subject
 from edge.identity.store import SqliteGallery
 from edge.identity.transfer import export_gallery, import_gallery, merge
+from edge.values import Gallery
 from edge.vision.pictures import decode_picture
 
 log = logging.getLogger(__name__)
@@ -209,6 +210,41 @@ class LocalDesk:
         if self._card_file is None:
             raise GalleryError("no cards are kept here: see doord doctor")
         return self._card_file
+
+
+class JoinedDesk:
+    """The desk of a door that is part of a site: it tells who is in force and changes nothing."""
+
+    def __init__(
+        self, site: str, gallery: Callable[[], Gallery | None], cards: Callable[[], Cards | None]
+    ) -> None:
+        """`gallery`, `cards`: what is in force now."""
+        self._site = site
+        self._gallery = gallery
+        self._cards = cards
+
+    def subjects(self) -> list[SubjectRow]:
+        """See Desk. When a template was enrolled is known to the site alone."""
+        gallery = self._gallery()
+        if gallery is None:
+            raise GalleryError("nothing of the site is in force yet: see doord status")
+        counts = np.bincount(gallery.owners, minlength=len(gallery.subjects))
+        return [
+            SubjectRow(subject, int(count), gallery.model, "")
+            for subject, count in zip(gallery.subjects, counts, strict=True)
+        ]
+
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        found = self._cards() or Cards()
+        rows = [CardRow.of(card) for card in found.by_digest.values()]
+        return sorted(rows, key=lambda row: (row.subject, row.id))
+
+    def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
+        """Every change. Raises GalleryError."""
+        raise GalleryError(f"this door is part of site {self._site}: change it there, with doord admin")
+
+    enrol = enrol_camera = remove = export = import_ = add_card = change_card = _refuse
 
 
 def now_utc() -> str:

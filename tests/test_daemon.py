@@ -349,7 +349,7 @@ def leave():
 
 threading.Thread(target=leave).start()
 daemon.wait()
-print("WHY NOT", daemon.health(time.monotonic()).why_not)
+print("WHY NOT", daemon.reporter.health(time.monotonic()).why_not)
 daemon.stop()
 history = [change for _, change in lines.relay.history]
 assert history == ["LOCK", "UNLOCK", "LOCK"], history

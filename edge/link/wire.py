@@ -42,6 +42,10 @@ NoticeKind = Literal[
     "DoorTamper",
     "DoorAlarmCleared",
     "ExitRequested",
+    "GalleryApplied",
+    "GalleryRefused",
+    "CommandObeyed",
+    "CommandRefused",
     "Started",
     "Stopped",
 ]
@@ -77,6 +81,10 @@ class State(_Message, frozen=True):
     last_refusal: Reason | None
     dps: Literal["open", "closed", "unknown"]  # the door position switch
     alarms: Annotated[list[Alarm], Meta(max_length=5)]  # those of now
+    subjects: Natural | None = None  # in the gallery in force
+    templates: Natural | None = None
+    gallery_expires_at: Utc | None = None  # of a site's: until when it is believed without news
+    gallery_refusal: str | None = None  # why what was published last is not in force, in words
 
 
 class Measured(_Message, frozen=True):
@@ -259,6 +267,10 @@ def _finite(number: float | None, digits: int) -> float | None:
     return round(float(number), digits) if number is not None and math.isfinite(number) else None
 
 
+def _shortened(text: str | None) -> str | None:
+    return None if text is None else _short(text)
+
+
 def _short(text: str) -> str:
     """At most `_MAX_TEXT` bytes of UTF-8: the size limit of a message counts bytes."""
     data = text.encode("utf-8", "replace")
@@ -310,8 +322,10 @@ def encode(message: Status | State | Event | ChainHead) -> bytes:
     if isinstance(message, Status):
         why_not = [_short(why) for why in message.why_not[:_MAX_TEXTS]]
         message = msgspec.structs.replace(message, why_not=why_not)
-    elif isinstance(message, State) and message.fault:
-        message = msgspec.structs.replace(message, fault=_short(message.fault))
+    elif isinstance(message, State):
+        message = msgspec.structs.replace(
+            message, fault=_shortened(message.fault), gallery_refusal=_shortened(message.gallery_refusal)
+        )
     payload = msgspec.json.encode(message)
     if len(payload) > MAX_BYTES:
         raise PayloadError(
