@@ -6,6 +6,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -22,6 +23,7 @@ from edge.door.stimuli import (
     ScheduleEnded,
     UnlockCommand,
 )
+from edge.link.orders import Order, utc
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,14 @@ def _ignore(_obeyed: bool) -> None:
 
 _COMMANDS: dict[DoorAction, Command] = {
     "pulse": UnlockCommand(),
+    "lock": LockCommand(),
+    "lockdown": LockdownCommand(),
+    "normal": NormalCommand(),
+}
+
+
+_ORDERED: dict[str, Command] = {
+    "unlock": UnlockCommand(),
     "lock": LockCommand(),
     "lockdown": LockdownCommand(),
     "normal": NormalCommand(),
@@ -67,6 +77,19 @@ class Doorman:
         """One of an installer's actions; `minutes`: how long `open` lasts. Whether it is in force."""
         command = _COMMANDS.get(action) or HoldOpenCommand(time.monotonic() + 60 * minutes)
         return self.command(door, command, time.monotonic() + _FRESH_S)
+
+    def obey(self, door: Orders, order: Order, now_utc: datetime) -> tuple[bool, str]:
+        """One of the orders that move the door; whether it is in force, and why not."""
+        command = _ORDERED.get(order.do)
+        if order.do == "free-access" and order.until is not None:
+            left_s = (utc(order.until) - now_utc).total_seconds()
+            if not 0 < left_s <= MAX_FREE_S:
+                return False, f"expected an end within {MAX_FREE_S / 3600:g} hours, got {order.until}"
+            command = HoldOpenCommand(time.monotonic() + left_s)
+        if command is None:
+            return False, f"{order.do}: is not known here"
+        done = self.command(door, command, time.monotonic() + _FRESH_S)
+        return done, "" if done else "the door did not follow: see its state"
 
     def command(self, door: Orders, command: Command, valid_until: float) -> bool:
         """Whether the command is in force. `valid_until`: s, monotonic.

@@ -176,6 +176,11 @@ class Topics:
         return f"{self.base}/state"
 
     @property
+    def attestation(self) -> str:
+        """Retained; signed by a joined door (`orders.Attestation`)."""
+        return f"{self.base}/attestation"
+
+    @property
     def event(self) -> str:
         """One Event each."""
         return f"{self.base}/event"
