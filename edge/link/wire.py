@@ -44,6 +44,8 @@ NoticeKind = Literal[
     "ExitRequested",
     "Started",
     "Stopped",
+    "CommandObeyed",
+    "CommandRefused",
 ]
 
 
