@@ -48,6 +48,8 @@ NoticeKind = Literal[
     "CommandRefused",
     "Started",
     "Stopped",
+    "CommandObeyed",
+    "CommandRefused",
 ]
 
 
