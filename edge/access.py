@@ -137,6 +137,10 @@ class Access:
             + whom.get(self._config.sync.when_expired, "all rights stay in force")
         ]
 
+    def cards(self) -> Cards | None:
+        """The cards in force."""
+        return self._cards
+
     def why_not(self) -> list[str]:
         """Why nobody can enter; empty when somebody can."""
         if self._expired and self._config.sync.when_expired == "deny":

@@ -38,13 +38,17 @@ def _join(options: argparse.Namespace) -> int:
 
     config = _config(options)
     joined = join(config, options.file)
-    _say(f"door {config.door_id} is part of site {joined.bundle.site}; restart doord: systemctl restart doord")
+    _say(
+        f"door {config.door_id} is part of site {joined.bundle.site}; restart doord: systemctl restart doord"
+    )
     _say(f"note: {options.file} holds this door's keys: delete it now")
     if config.gallery_path.exists():
         _say("note: who was enrolled on this door alone is no longer let in; `doord leave` brings that back")
     for key, given in (("rights_file", config.rights_file), ("mqtt", config.mqtt)):
         if given:
-            theirs = "is used instead of the site's" if key == "mqtt" else "is not used: rights come from the site"
+            theirs = (
+                "is used instead of the site's" if key == "mqtt" else "is not used: rights come from the site"
+            )
             _say(f"note: {key} of the configuration {theirs}")
     return 0
 

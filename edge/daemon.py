@@ -21,26 +21,31 @@ from edge import __version__
 from edge.access import Access
 from edge.attendant import Attendant
 from edge.clock import SystemClock
-from edge.config import NO_PAD, Config, MqttConfig
+from edge.config import NO_PAD, Config
 from edge.control import ControlServer
-from edge.desk import LocalDesk
+from edge.desk import Desk, JoinedDesk, LocalDesk
 from edge.door.controller import SWITCH_S, DoorController
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
 from edge.doorman import Doorman, tell_doord_lock
-from edge.errors import ConfigError, LineError
+from edge.errors import ConfigError, GalleryError, LineError
 from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
+from edge.joined import with_broker
 from edge.journal import notify
 from edge.link import wire
 from edge.link.mqtt import MqttLink
+from edge.link.orders import Order
 from edge.link.outbox import MemoryOutbox
 from edge.link.port import Link, NullLink
+from edge.membership import Membership
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
 from edge.reporter import Reporter, Standalone
+from edge.site import Content
+from edge.ties import Ties, tied
 from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
@@ -55,6 +60,7 @@ _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
 _GALLERY_RETRY_S = 5.0
+_IDENTIFY_S = 10.0  # how long lamp and sounder say which door it is
 
 
 class Daemon:
@@ -69,12 +75,16 @@ class Daemon:
         inputs: DoorInputs | None = None,
         signals: DoorSignals | None = None,
         clock: Clock | None = None,
+        ties: Ties | None = None,
     ) -> None:
         self._config = config
         self.link = link
         self.doorman = Doorman(Path(config.state_dir))
         self.faces = Faces(config)
-        self.reporter = Reporter(config, self.faces, link, self._why_not, Standalone())
+        self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
+        self.access = Access(config, self.clock)
+        self.member = self._membership(ties) if ties else None
+        self.reporter = Reporter(config, self.faces, link, self._why_not, self.member or Standalone())
         self.door = DoorController(
             lines,
             config.door,
@@ -85,7 +95,6 @@ class Daemon:
             self.doorman.locked_down,
         )
         self.grabber = Grabber(open_source, config.camera)
-        self.access = Access(config, clock or SystemClock(Path(config.state_dir) / "clock.floor"))
         max_age_s = config.camera.max_frame_age_ms / 1000
         self.attendant = Attendant(
             Decider(config.decision, max_age_s),
@@ -116,6 +125,7 @@ class Daemon:
             self._desk,
             self.reporter.status_json,
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
+            self._sync_now,
         )
         self._workers.append(Worker("control", self._control.step))
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
@@ -123,6 +133,9 @@ class Daemon:
             self.grabber.start()
             self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
         self.attendant.tell("Started", f"doord {__version__}")
+        if self.member is not None:
+            self.member.start()
+            self._workers += self.member.workers()
         self.watch()
         notify("READY=1")
 
@@ -137,7 +150,44 @@ class Daemon:
         """Nobody is searched for where a face alone opens nothing."""
         return self.faces.searchable() if Evidence.FACE in self.access.enough() else None
 
-    def _desk(self) -> LocalDesk | None:
+    def _membership(self, ties: Ties) -> Membership:
+        """How a joined door keeps up with its site."""
+        return Membership(
+            ties,
+            self._config,
+            self.clock,
+            self.faces.model,
+            self._apply,
+            self._obey,
+            lambda kind, detail: self.attendant.tell(kind, detail),
+        )
+
+    def _apply(self, content: Content) -> None:
+        """Put what the site published in force."""
+        self.faces.put_in_force(content.gallery)
+        self.access.put_in_force(content.rights, content.cards, content.expires_utc)
+        self.reporter.publish_state()
+
+    def _obey(self, order: Order) -> tuple[bool, str]:
+        """Do what a signed order says; whether it is in force, and a word about it."""
+        if order.do == "sync" and self.member is not None:
+            self.member.news()
+        elif order.do == "restart":
+            self.ask_to_stop()
+        elif order.do == "identify-yourself":
+            self.door.identify(_IDENTIFY_S)
+        else:
+            return self.doorman.obey(self.door, order, self.clock.now_utc())
+        return True, ""
+
+    def _sync_now(self, folder: str | None) -> str:
+        if self.member is None:
+            raise GalleryError("this door is part of no site: doord join")
+        return self.member.sync_now(None if folder is None else Path(folder))
+
+    def _desk(self) -> Desk | None:
+        if self.member is not None:
+            return JoinedDesk(self._config.site, self.faces.gallery, self.access.cards)
         if self.faces.store is None:
             return None
         take_pictures = self._loop.take_pictures if self._loop else None
@@ -160,6 +210,8 @@ class Daemon:
         for worker in self._workers:
             worker.tend(now)
         self.link.tend()
+        if self.member is not None:
+            self.member.tend()
         self.doorman.keep_schedule(self.door, self.access.free_for_s(), now)
         retry = self.faces.damaged and now >= self._next_gallery_try
         reload = self._reload.is_set()
@@ -203,6 +255,8 @@ class Daemon:
         self.attendant.tell("Stopped", "the service ends, the door is locked")
         if self._control is not None:
             self._control.close()
+        if self.member is not None:
+            self.member.close()
         self.link.close()
         self.faces.close()
 
@@ -252,24 +306,26 @@ def build(
         spec = ""
     tell_doord_lock(Path(config.socket).parent / "lines", spec)
     source = open_source or (lambda: open_camera(config.camera))
+    ties = tied(config)
+    if ties is not None:
+        config = with_broker(config, ties.joined)
     try:
-        return Daemon(config, lines, source, _link(config), inputs, signals)
+        return Daemon(config, lines, source, _link(config, ties), inputs, signals, ties=ties)
     except LineError:  # a reader's lines
         lines.close()
         raise
 
 
-def _link(config: Config) -> Link:
+def _link(config: Config, ties: Ties | None) -> Link:
+    """The link; a door whose certificate files are unusable works without one, and says so."""
     if config.mqtt is None:
         return NullLink()
-    return _mqtt(config, config.mqtt)
-
-
-def _mqtt(config: Config, mqtt: MqttConfig) -> Link:
-    """The link; a door whose certificate files are unusable works without one, and says so."""
     outbox = MemoryOutbox(Path(config.state_dir) / "events.head")
+    attest = ties.voice.attest if ties else None
     try:
-        return MqttLink(mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation)
+        return MqttLink(
+            config.mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation, attest
+        )
     except ConfigError as error:
         log.error("no broker: %s; mend it and restart, the door works on", error)
         return NullLink()

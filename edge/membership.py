@@ -17,16 +17,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from securesystemslib.signer import Signer
-
-from edge.errors import DoordError, GalleryError, LinkError
-from edge.link import dsse, orders
+from edge.access import lacking_schedule
+from edge.config import Config
+from edge.errors import ConfigError, DoordError, GalleryError, LinkError
+from edge.link import wire
 from edge.link.commands import Accepted, CommandDesk
+from edge.link.downlink import Downlink
 from edge.link.fetch import Fetch, FolderFetch
 from edge.link.orders import Order
-from edge.link.wire import NoticeKind
+from edge.link.trust import SiteTrust
 from edge.ports import Clock
 from edge.site import Content, Site
+from edge.ties import Ties
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -81,36 +83,63 @@ class Membership:
 
     def __init__(
         self,
-        site: Site,
-        source: Source,
-        desk: CommandDesk,
-        signer: Signer,
+        ties: Ties,
+        config: Config,
         clock: Clock,
+        model: tuple[str, int] | None,
         apply: Callable[[Content], None],
         act: Act,
-        tell: Callable[[NoticeKind, str], None],
-        reply: Callable[[bytes, bytes | None], None],
-        every_s: float = 3600.0,
+        tell: Callable[[wire.NoticeKind, str], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`apply` puts content in force in memory, `act` obeys, `tell` reports, `reply` answers."""
+        """What came of it goes to three calls.
+
+        Args:
+            ties: the door's own.
+            config: with the site's broker.
+            clock: by which what is published and ordered expires.
+            model: id and dimension of the embedder that runs here; None: none does.
+            apply: puts content in force in memory.
+            act: obeys.
+            tell: reports.
+            monotonic: s.
+        """
         self.refusal: str | None = None
-        self._site = site
-        self._source = source
-        self._desk = desk
-        self._signer = signer
+        self._voice = ties.voice
         self._clock = clock
         self._apply = apply
         self._act = act
         self._tell = tell
-        self._reply = reply
-        self._every_s = every_s
+        self._every_s = config.sync.every_s
         self._monotonic = monotonic
+        self._link = _downlink(config, self)
+        self._source = Source(self._link)
+        bundle = ties.joined.bundle
+        trust = SiteTrust(ties.joined.folder / "tuf", bundle.root, self._source, self._trusted_now)
+        self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(config, rights))
+        counters = Path(config.state_dir) / "counters.json"
+        self._desk = CommandDesk(bundle.site, bundle.door, ties.voice.epoch, counters)
         self._news = threading.Event()
         self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._orders: queue.Queue[Received] = queue.Queue(_MAX_WAITING)
         self._next_at = float("-inf")
         self._pause_s = _RETRY_S[0]
+
+    def _trusted_now(self) -> datetime | None:
+        return self._clock.now_utc() if self._clock.trusted else None
+
+    def start(self) -> None:
+        """Put in force what was so before; begin to connect. Never raises."""
+        self._load()
+        self._link.start()
+
+    def tend(self) -> None:
+        """Start again what died."""
+        self._link.tend()
+
+    def close(self) -> None:
+        """Disconnect; a few seconds at most."""
+        self._link.close()
 
     @property
     def expires_utc(self) -> datetime | None:
@@ -122,8 +151,7 @@ class Membership:
         """The two threads."""
         return [Worker("sync", self.sync_step), Worker("orders", self.order_step)]
 
-    def load(self) -> None:
-        """Put in force what was so before the start. Never raises."""
+    def _load(self) -> None:
         try:
             content = self._site.load()
         except (GalleryError, LinkError) as error:
@@ -228,20 +256,50 @@ class Membership:
             return
         content = self._site.content
         keys = content.command_keys if content else {}
-        now_utc = self._clock.now_utc() if self._clock.trusted else None
-        verdict = self._desk.consider(received, keys, now_utc)
+        verdict = self._desk.consider(received, keys, self._trusted_now())
         if isinstance(verdict, Accepted):
             done, detail = self._act(verdict.order)
-            self._tell("CommandObeyed" if done else "CommandRefused", verdict.report + (f": {detail}" if detail else ""))
+            what = f"{verdict.report}: {detail}" if detail else verdict.report
+            self._tell("CommandObeyed" if done else "CommandRefused", what)
             reply = self._desk.reply(verdict, done, detail)
         else:
             if verdict.report is not None:
                 self._tell("CommandRefused", verdict.report)
             reply = self._desk.reply(verdict)
         if reply is not None:
-            signed = dsse.sign(orders.encode(reply), orders.REPLY_TYPE, self._signer)
-            self._reply(signed, received.correlation)
+            self._link.reply(self._voice.answer(reply), received.correlation)
 
 
 def _size(content: Content) -> str:
     return f"{len(content.gallery.subjects)} people, {len(content.gallery)} templates"
+
+
+class NoDownlink:
+    """A door without a usable broker: it syncs from folders only. Sibling of Downlink."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def tend(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def get(self, _paths: Sequence[str], _max_bytes: int) -> dict[str, bytes]:
+        """See Fetch."""
+        raise LinkError("no broker is configured or usable")
+
+    def reply(self, _payload: bytes, _correlation: bytes | None) -> None:
+        """Nothing."""
+
+
+def _downlink(config: Config, member: Membership) -> Downlink | NoDownlink:
+    if config.mqtt is None:
+        return NoDownlink()
+    try:
+        topics = wire.Topics(config.site, config.door_id)
+        return Downlink(config.mqtt, topics, member.news, member.take)
+    except ConfigError as error:
+        log.error("no gallery and no commands of the site: %s; mend it and restart", error)
+        return NoDownlink()

@@ -20,7 +20,8 @@ from edge.identity.rights import Rights
 from edge.identity.site_gallery import assemble, cards_of, rights_of
 from edge.link import dsse
 from edge.link.bundle import DoorBundle
-from edge.link.trust import Release, SiteTrust, Target
+from edge.link.shelf import Target
+from edge.link.trust import Release, SiteTrust
 from edge.values import Gallery
 
 

@@ -48,8 +48,6 @@ NoticeKind = Literal[
     "CommandRefused",
     "Started",
     "Stopped",
-    "CommandObeyed",
-    "CommandRefused",
 ]
 
 
