@@ -26,6 +26,7 @@ from edge.door.stimuli import (
     Granted,
     LineFailed,
     ReleaseElapsed,
+    RexPressed,
     Schedule,
     Stimulus,
     Stop,
@@ -233,13 +234,13 @@ class DoorController:
         for stimulus in stimuli:
             before = self._door
             self._door, effect = react(before, stimulus, self._clock(), self._rules)
-            self._obey(effect)
+            self._obey(effect, egress=isinstance(stimulus, RexPressed))
             self._tell(before, stimulus)
 
-    def _obey(self, effect: Effect | None) -> None:
-        """Drive the line; what it refuses becomes the door's state."""
+    def _obey(self, effect: Effect | None, egress: bool = False) -> None:
+        """Drive the line; what it refuses becomes the door's state. `egress`: by the exit button."""
         try:
-            self._drive(effect)
+            self._drive(effect, egress)
         except DutyExceeded as error:
             self._fault_is(error)
             self._door, effect = react(self._door, ReleaseElapsed(), self._clock(), self._rules)
@@ -250,19 +251,19 @@ class DoorController:
             self._secured = False
             self._lock_again()
 
-    def _drive(self, effect: Effect | None) -> None:
+    def _drive(self, effect: Effect | None, egress: bool) -> None:
         if effect is LOCK:
             self._secured, self._renew_at = False, None
             self._lines.lock()
             self._secured = True
         elif effect is UNLOCK:
-            now, free = self._clock(), self._door.phase in FREE
+            now, held = self._clock(), self._door.phase in FREE
             left_s = (unlocked_until(self._door) or now) - now
             if not left_s > 0:
                 return  # over before it began: its deadline is due
             self._secured = False
-            self._lines.unlock(for_at_most_s=min(left_s, SLICE_S) if free else left_s, free=free)
-            self._renew_at = now + SLICE_S / 2 if free else None
+            self._lines.unlock(for_at_most_s=min(left_s, SLICE_S) if held else left_s, free=held or egress)
+            self._renew_at = now + SLICE_S / 2 if held else None
             if self._door.phase is not EXIT_BLOCKED:  # where the line's fault stays what it was
                 self._fault = None
 
