@@ -14,7 +14,7 @@ from edge.access import checked_rights
 from edge.clock import believed_by_kernel
 from edge.config import NO_PAD, Config, shown_source
 from edge.control import RemoteDesk
-from edge.door.chips import chip_path, line_offset
+from edge.door.chips import find
 from edge.errors import DoordError
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
@@ -124,27 +124,22 @@ def _clock(_config: Config) -> Finding:
 
 def _readers(config: Config) -> Finding:
     wedge, wiegand = config.readers.wedge, config.readers.wiegand
-    paths = [wedge.device] if wedge else []
-    paths += [wiegand.chip] if wiegand and not config.simulation else []
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        return Finding("readers", "fail", f"{missing[0]}: is not there")
-    return Finding("readers", "ok", ", ".join(paths) or "no card reader is configured")
+    if wedge and not Path(wedge.device).exists():
+        return Finding("readers", "fail", f"{wedge.device}: is not there")
+    found = [wedge.device] if wedge else []
+    found += ["Wiegand, on lines as below"] if wiegand else []
+    return Finding("readers", "ok", ", ".join(found) or "no card reader is configured")
 
 
 def _lines(config: Config) -> Finding:
-    door = config.door
-    where = [f"{role} {line.chip or door.relay.chip} {line.line}" for role, line in door.lines().items()]
-    words = f"{', '.join(where)}; the relay unlocks {door.relay.active}"
+    where = [f"{key.removesuffix('.line')} {chip} {line}" for key, (chip, line) in config.wiring.items()]
+    words = f"{', '.join(where)}; the relay unlocks {config.door.relay.active}"
     if config.simulation:
         return Finding("lines", "ok", f"{words} (mock)")
-    for line in door.lines().values():
-        path = chip_path(line.chip or door.relay.chip)
+    for path, _ in find(config.wiring).values():
         if not Path(path).exists():
             return Finding("lines", "fail", f"{path}: no such chip; gpiodetect lists them")
-        if isinstance(line.line, str):
-            line_offset(path, line.line[len("name:") :])
-    if door.dps is None:
+    if config.door.dps is None:
         return Finding("lines", "warn", f"{words}; without a dps nobody sees a forced or an open door")
     return Finding("lines", "ok", f"{words} (not driven by doctor)")
 
