@@ -125,8 +125,8 @@ def test_a_line_that_stays_held_is_said_and_the_others_are_locked(kernel, run, c
     kernel.busy = 10**6
     assert run("/dev/null 17 0\n/dev/no-such-chip 1 0\n") == 1
     said = capsys.readouterr().err
-    assert "/dev/null line 17: can't be locked" in said
-    assert "/dev/no-such-chip line 1: can't be locked" in said
+    assert "/dev/null line 17: can't be driven to 0" in said
+    assert "/dev/no-such-chip line 1: can't be driven to 0" in said
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_it_starts_with_nothing_but_the_standard_library(tmp_path):
         text=True,
         timeout=20,
     )
-    assert (done.returncode, "can't be locked" in done.stderr) == (1, True), "/dev/null is no chip"
+    assert (done.returncode, "can't be driven" in done.stderr) == (1, True), "/dev/null is no chip"
     assert "Inappropriate ioctl" in done.stderr
 
 
