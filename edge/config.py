@@ -17,9 +17,9 @@ from edge.door_config import RelayConfig as RelayConfig
 from edge.errors import ConfigError
 from edge.strict import Section as _Section
 from edge.strict import convert, parse_yaml
-from edge.values import DISTANCE_CEILING
+from edge.values import DISTANCE_CEILING, ID
 
-Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+Id = Annotated[str, Meta(pattern=ID)]
 NO_PAD = "no presentation-attack detection: a photograph can open this door"
 _SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)

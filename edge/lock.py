@@ -3,8 +3,8 @@
 systemd runs it after the daemon has ended (ExecStopPost): a Pi's kernel keeps a released output
 at its last level, so a daemon killed while the door is released would leave it released. It
 imports nothing but the standard library, reads no configuration, and is done within 1 s. What to
-drive where stands in the file that the daemon wrote at its start, a line for each output, the lock's
-first; a lamp and a sounder follow, for a siren must not outlast the daemon either:
+drive stands in the file that the daemon wrote at its start, a line for each output: the lock's, then
+the lamp's and the sounder's, for a siren must not outlast the daemon either:
 
     /dev/gpiochip0 17 0        the chip, the offset, the level that is locked, or off
 """
