@@ -148,7 +148,7 @@ def chip_path(chip: str) -> str:
 
 
 def _chip_labelled(label: str) -> str:
-    labels = {str(path): _label_of(path) for path in sorted(_DEV.glob("gpiochip*"))}
+    labels = {str(path): chip_label(str(path)) for path in sorted(_DEV.glob("gpiochip*"))}
     found = [path for path, its in labels.items() if its == label]
     if len(found) != 1:
         there = ", ".join(f"{path} {its!r}" for path, its in labels.items()) or "no GPIO chip at all"
@@ -156,8 +156,9 @@ def _chip_labelled(label: str) -> str:
     return found[0]
 
 
-def _label_of(path: Path) -> str:
-    return _asked(str(path), lambda fd: gpio_uapi.chip_info(fd)[0])
+def chip_label(path: str) -> str:
+    """The label of a chip's device. Raises LineError."""
+    return _asked(path, lambda fd: gpio_uapi.chip_info(fd)[0])
 
 
 def line_offset(path: str, name: str) -> int:
