@@ -55,7 +55,7 @@ from edge.worker import Worker
 
 log = logging.getLogger(__name__)
 
-EX_SOFTWARE, EX_CONFIG = 70, 78
+EX_SOFTWARE = 70
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
@@ -298,13 +298,12 @@ def build(
     Raises:
         LineError: the line can't be claimed; nothing runs, exit 78.
     """
+    specs: list[str] = []
     if lines is None:
         claimed = claim_door(config.door, config.simulation)
         lines, inputs, signals = claimed.relay, claimed.inputs, claimed.signals
-        spec = "" if config.simulation else claimed.relay.spec
-    else:
-        spec = ""
-    tell_doord_lock(Path(config.socket).parent / "lines", spec)
+        specs = [] if config.simulation else claimed.specs
+    tell_doord_lock(Path(config.socket).parent / "lines", specs)
     source = open_source or (lambda: open_camera(config.camera))
     ties = tied(config)
     if ties is not None:
@@ -312,7 +311,9 @@ def build(
     try:
         return Daemon(config, lines, source, _link(config, ties), inputs, signals, ties=ties)
     except LineError:  # a reader's lines
-        lines.close()
+        for held in (lines, inputs, signals):
+            if held is not None:
+                held.close()
         raise
 
 

@@ -23,6 +23,7 @@ from edge.identity.enrol import Enroller, EnrolmentReport
 from edge.identity.gallery import check_subject
 from edge.identity.store import SqliteGallery
 from edge.identity.transfer import export_gallery, import_gallery, merge
+from edge.link.wire import rfc3339
 from edge.values import Gallery
 from edge.vision.pictures import decode_picture
 
@@ -149,7 +150,7 @@ class LocalDesk:
     ) -> EnrolmentReport:
         if self._enroller is None:
             raise EnrolmentError("no model runs here, so nobody can be enrolled: see doord doctor")
-        report = self._enroller.enrol(subject, pictures, now_utc(), force_lookalike)
+        report = self._enroller.enrol(subject, pictures, rfc3339(time.time()), force_lookalike)
         log.info("gallery: %d templates of %s enrolled", report.added, subject)
         self._changed()
         return report
@@ -245,8 +246,3 @@ class JoinedDesk:
         raise GalleryError(f"this door is part of site {self._site}: change it there, with doord admin")
 
     enrol = enrol_camera = remove = export = import_ = add_card = change_card = _refuse
-
-
-def now_utc() -> str:
-    """The calendar time, RFC 3339 to the second."""
-    return datetime.fromtimestamp(time.time(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

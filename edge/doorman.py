@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -133,12 +133,12 @@ class Doorman:
             log.error("%s: a restart will lift this lockdown: %s", self._marker, error.strerror or error)
 
 
-def tell_doord_lock(path: Path, spec: str) -> None:
-    """What doord-lock has to do when this process is gone; an empty `spec`: nothing."""
+def tell_doord_lock(path: Path, specs: Sequence[str]) -> None:
+    """What doord-lock has to do when this process is gone, in this order."""
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if spec:
-            write_atomically(path, f"{spec}\n".encode())
+        if specs:
+            write_atomically(path, "".join(f"{spec}\n" for spec in specs).encode())
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -498,3 +498,22 @@ def test_the_hours_limit_refuses_and_blocks_nothing_else(rig):
     assert door.notices == ["DoorFault"]
     assert order(door, HoldOpenCommand(time.monotonic() + 100)), "free access is not counted"
     assert door.door.status.fault is None
+
+
+def test_the_hours_limit_keeps_nobody_inside(rig):
+    door = at_door(rig, 0.05, lines=FakeLines(max_unlocked_s_per_hour=0.06))
+    for count, answer in enumerate((ADA, Deny(Reason.OTHER)), start=1):
+        door.ask()
+        door.answered(count)
+        assert door.answers[-1] == answer
+        wait_until(lambda: door.lines.history[-1] == LOCK, "locked again")
+    for presses in (1, 2):
+        door.inputs.put("rex", True)
+        wait_until(lambda n=presses: door.lines.history.count(UNLOCK) == n + 1, "out by the button")
+        wait_until(lambda: door.lines.history[-1] == LOCK, "locked behind it")
+        door.inputs.put("rex", False)
+        time.sleep(0.05)  # longer than the debounce
+    assert [free for _, free in door.lines.pulses] == [False, True, True]
+    door.ask()
+    door.answered(3)
+    assert door.answers[-1] == Deny(Reason.OTHER), "the limit stands for grants"

@@ -57,5 +57,5 @@ def test_no_schedule_is_never_told(tmp_path, door):
 
 def test_a_place_that_can_not_be_written_is_logged_and_stops_nothing(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    tell_doord_lock(tmp_path / "file" / "lines", "chip 1 0")
+    tell_doord_lock(tmp_path / "file" / "lines", ["chip 1 0"])
     assert "doord-lock can't lock this door" in caplog.text

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import PayloadError
-from edge.values import Alarm, Attempt, DoorMode, Grant, Quality, Reason
+from edge.values import ID, Alarm, Attempt, DoorMode, Grant, Quality, Reason
 
 MAX_BYTES = 8192
 _MAX_TEXT = 300
@@ -127,7 +127,7 @@ class Granted(_OfAttempt, frozen=True):
     """A face, a card or both opened the door."""
 
     kind: Literal["AccessGranted"]
-    subject: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+    subject: Annotated[str, Meta(pattern=ID)]
     distance: float | None  # L2, two decimals; None: a card alone opened the door
 
 
@@ -157,7 +157,7 @@ class Topics:
 
     def __post_init__(self) -> None:
         for name in (self.site, self.door):
-            if not re.fullmatch("[a-z0-9-]{1,32}", name):
+            if not re.match(ID, name):
                 raise PayloadError(f"topic: expected 1 to 32 of a-z, 0-9 and -, got {name!r}")
 
     @property

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -90,6 +92,7 @@ def contract(guest: Guest) -> list[Row]:
             "test_gpio.py",
         ),
         _suite(guest, "contacts, button, lamp, sounder on the same", "test_lines.py"),
+        _suite(guest, "a Wiegand reader's lines on simulated, faked and the kernel's chip", "test_edges.py"),
         _suite(
             guest,
             "held line, unplugged chip, killed holder, close, active high and low",
@@ -113,6 +116,8 @@ def _suite(guest: Guest, what: str, path: str) -> Row:
         "--tb=short",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "fakes_door",  # for its fixture: conftest.py wants the models
     )
     with guest.machine(READY) as machine:
         done = machine.run(*PYTHON, *pytest, f"/opt/code/tests/{path}", timeout_s=300, check=False)
@@ -210,11 +215,40 @@ def frames(guest: Guest) -> list[Row]:
     ]
 
 
+@contextlib.contextmanager
+def busy_host() -> Iterator[None]:
+    """Every core of this machine burns for the block's time."""
+    burn = [sys.executable, "-c", "while 1: pass"]
+    burners = [subprocess.Popen(burn) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def busy(guest: Guest) -> list[Row]:
+    """The same in the ordinary guest while every core of the host burns: what counts is each edge."""
+    with busy_host(), guest.machine(READY) as machine:
+        seen = script(machine, "frames.py", str(FRAMES), timeout_s=1200)
+    figure = "{edges_lost} of {edges} edges lost; of {frames} frames sent evenly {lost} lost; {wrong} wrong"
+    return [
+        Row(
+            "Wiegand frames beside a host whose every core burns",
+            "no edge lost",
+            figure.format(**seen),
+            seen["edges_right"] and not seen["lost"] and not seen["wrong"],
+        )
+    ]
+
+
 SCENARIOS: dict[str, Callable[[Guest], list[Row]]] = {
     "contract": contract,
     "kills": kills,
     "cuts": cuts,
     "frames": frames,
+    "busy": busy,
 }
 
 

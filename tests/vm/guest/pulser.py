@@ -96,8 +96,9 @@ def main() -> None:
     """Start as the daemon does: state, line, readiness; then pulse until killed."""
     start_logging()
     config = load_config(CONFIG)
-    relay = claim_door(config.door, simulation=False).relay
-    tell_doord_lock(Path(config.socket).parent / "lines", relay.spec)
+    lines = claim_door(config.door, simulation=False)
+    relay = lines.relay
+    tell_doord_lock(Path(config.socket).parent / "lines", lines.specs)
     acks = Acks(os.environ.get("ACKS", "/dev/null"))
     make_private_folder(config.gallery_path.parent)
     with StateLock(config.gallery_path.parent):
