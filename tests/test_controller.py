@@ -395,6 +395,19 @@ def test_a_lamp_that_fails_keeps_nobody_out(rig):
     assert door.answers == [ADA]
 
 
+def test_a_door_to_be_found_blinks_and_then_shows_what_it_is_again(rig):
+    door = at_door(rig)
+    door.door.identify(1.2)
+    wait_until(lambda: (True, False) in door.signals.history, "the lamp is lit")
+    wait_until(lambda: time.monotonic() >= door.door._identify_until, "the time is over")
+    wait_until(lambda: door.signals.history[-1] == (False, False), "the lamp is dark")
+    lit = door.signals.history.count((True, False))
+    assert lit in (1, 2)
+    assert door.lines.history.count(UNLOCK) == 0
+    door.ask()
+    wait_until(lambda: door.signals.history[-1] == (True, False), "the lamp says unlocked")
+
+
 def test_rex_works_after_a_fault_of_the_line_that_has_passed(rig):
     door = at_door(rig)
     door.lines.broken = {UNLOCK}
