@@ -239,9 +239,13 @@ class Mirror:
         self._client = Client(
             CallbackAPIVersion.VERSION2, f"admin-{os.urandom(4).hex()}", protocol=MQTTProtocolVersion.MQTTv5
         )
+        self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         wait_until(self._client.is_connected, "the admin is connected")
+
+    def connected(self) -> bool:
+        return self._client.is_connected()
 
     def push(self) -> None:
         """All that differs, metadata last and the timestamp very last; every one acknowledged."""
