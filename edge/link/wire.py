@@ -174,6 +174,21 @@ class Topics:
         """One Event each."""
         return f"{self.base}/event"
 
+    @property
+    def command(self) -> str:
+        """Signed orders to the door."""
+        return f"{self.base}/command"
+
+    @property
+    def reply(self) -> str:
+        """The door's signed answers to them."""
+        return f"{self.base}/reply"
+
+    @property
+    def attestation(self) -> str:
+        """Retained: what the door says of itself, signed."""
+        return f"{self.base}/attestation"
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
