@@ -170,24 +170,24 @@ class Topics:
         return f"{self.base}/state"
 
     @property
+    def attestation(self) -> str:
+        """Retained; what the door says of itself, signed."""
+        return f"{self.base}/attestation"
+
+    @property
     def event(self) -> str:
         """One Event each."""
         return f"{self.base}/event"
 
     @property
     def command(self) -> str:
-        """Signed orders to the door."""
+        """Signed commands to the door, never retained."""
         return f"{self.base}/command"
 
     @property
     def reply(self) -> str:
-        """The door's signed answers to them."""
+        """The door's signed replies to them, never retained."""
         return f"{self.base}/reply"
-
-    @property
-    def attestation(self) -> str:
-        """Retained: what the door says of itself, signed."""
-        return f"{self.base}/attestation"
 
 
 @dataclass(frozen=True, slots=True)
