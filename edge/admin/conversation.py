@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, topic_matches_sub
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -34,7 +34,6 @@ class Heard:
 
     topic: str
     payload: bytes
-    retained: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class Conversation:
         while heard := self.hear(until):
             if heard.topic == fence:
                 return
-            if heard.retained:
+            if topic_matches_sub(topics, heard.topic):  # also said just now: newer than what is kept
                 yield heard
         raise LinkError(f"{self._where}: expected what it keeps within {_ANSWER_S:g} s, got no end of it")
 
@@ -149,7 +148,7 @@ class Conversation:
 
         def on_message(_c: Any, _u: Any, message: Any) -> None:
             if inbox.qsize() < _MAX_INBOX:
-                inbox.put(Heard(message.topic, message.payload, message.retain))
+                inbox.put(Heard(message.topic, message.payload))
 
         client.on_connect = lambda _c, _u, _flags, reason, _p: answered("CONNECT", 0, reason)
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: answered("SUBSCRIBE", mid, reasons[0])
