@@ -189,6 +189,16 @@ class Topics:
         """The door's signed replies to them, never retained."""
         return f"{self.base}/reply"
 
+    @property
+    def fence(self) -> str:
+        """The door's own echo: behind all that the broker sent before it."""
+        return f"{self.base}/fence"
+
+    @property
+    def gallery(self) -> str:
+        """The root of the site's signed tree; retained below it."""
+        return f"doord/{self.site}/gallery"
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
