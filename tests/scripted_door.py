@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from broker import PATIENCE_S
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -19,7 +18,9 @@ from securesystemslib.signer import CryptoSigner, Key
 from signing import Received, an_attestation, attested, new_signer
 
 from edge.admin.model import Door
+from edge.config import MqttConfig
 from edge.link import dsse, orders, wire
+from edge.link.client import BoundedClient
 from edge.link.commands import Accepted, CommandDesk, Refused
 from edge.link.counters import next_epoch
 from edge.link.orders import Attestation, Reply
@@ -77,13 +78,11 @@ class ScriptedDoor:
         self.epoch = next_epoch(self._folder / "starts")
         self._desk = CommandDesk("hq", self.door, self.epoch, self._folder / "counters")
         subscribed = threading.Event()
-        self._client = Client(
-            CallbackAPIVersion.VERSION2, f"door-{self.door}", protocol=MQTTProtocolVersion.MQTTv5
-        )
+        config = MqttConfig(host="127.0.0.1", port=self._port)
+        self._client = BoundedClient(f"door-{self.door}", config, None, None, 128 * 1024)
         self._client.on_subscribe = lambda c, u, m, r, p: subscribed.set()
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", self._port)
-        self._client.loop_start()
+        self._client.open()
         options = SubscribeOptions(qos=1, retainAsPublished=True)
         self._client.subscribe(self._topics.command, options=options)
         assert subscribed.wait(PATIENCE_S), "the door could not subscribe"

@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from paho.mqtt.client import Client, topic_matches_sub
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.client import topic_matches_sub
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.config import MqttConfig
 from edge.errors import LinkError
 from edge.link import broker
+from edge.link.client import BoundedClient
 
 _ANSWER_S = 10.0  # CONNECT, SUBSCRIBE, PUBLISH; each
-_MAX_PACKET_BYTES = 128 * 1024  # more than any report; the broker may not send larger
+_MAX_PACKET_BYTES = 128 * 1024  # of what comes; more than any report
 _MAX_INBOX = 20_000  # messages; what a hostile broker sends beyond is dropped
 
 
@@ -67,14 +67,10 @@ class Conversation:
         self._client = self._new_client()
 
     def __enter__(self) -> Conversation:
-        wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        wanted.MaximumPacketSize = _MAX_PACKET_BYTES
-        config = self._config
         try:
-            self._client.connect(config.host, config.port, config.keepalive_s, properties=wanted)
+            self._client.open()
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
             raise LinkError(f"{self._where}: {broker.why_unreachable(error)}") from error
-        self._client.loop_start()
         try:
             self._wait_for("CONNECT", 0)
         except LinkError:
@@ -129,18 +125,11 @@ class Conversation:
                 yield heard
         raise LinkError(f"{self._where}: expected what it keeps within {_ANSWER_S:g} s, got no end of it")
 
-    def _new_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"doord-admin-{secrets.token_hex(8)}",
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = broker.CONNECT_S
-        if self._config.tls:
-            client.tls_set_context(broker.tls_context(self._config.tls))
-        if self._config.username:
-            client.username_pw_set(self._config.username, broker.password(self._config))
+    def _new_client(self) -> BoundedClient:
+        config = self._config
+        tls = broker.tls_context(config.tls) if config.tls else None
+        name = f"doord-admin-{secrets.token_hex(8)}"
+        client = BoundedClient(name, config, tls, broker.password(config), _MAX_PACKET_BYTES)
         inbox = self._inbox
 
         def answered(what: Literal["CONNECT", "SUBSCRIBE", "PUBLISH"], mid: int, reason: Any) -> None:
@@ -154,6 +143,7 @@ class Conversation:
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: answered("SUBSCRIBE", mid, reasons[0])
         client.on_publish = lambda _c, _u, mid, reason, _p: answered("PUBLISH", mid, reason)
         client.on_disconnect = lambda _c, _u, _flags, reason, _p: inbox.put(_Lost(str(reason)))
+        client.on_fault = lambda error: inbox.put(_Lost(str(error)))
         client.on_message = on_message
         return client
 
@@ -182,10 +172,7 @@ class Conversation:
         return item
 
     def _hang_up(self) -> None:
-        client = self._client
         with contextlib.suppress(OSError, ValueError):
-            client.disconnect()
-        client.loop_stop()
-        # these hold the inbox and, through it, the client: its socket would stay open till a collection
-        client.on_connect = client.on_subscribe = client.on_publish = None
-        client.on_disconnect = client.on_message = None
+            self._client.disconnect()
+        self._client.loop_stop()
+        self._client.cut()
