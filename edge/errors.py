@@ -113,3 +113,7 @@ class CardError(DoordError, ValueError):
 
 class ReaderError(DoordError, OSError):
     """A card reader can't be opened, or was unplugged; tried again."""
+
+
+class AdminError(DoordError, ValueError):
+    """What an admin asked for can't be done; nothing was changed."""

@@ -54,12 +54,15 @@ def signed(order: Order, signer: CryptoSigner) -> bytes:
 
 
 def an_attestation(**changes: object) -> Attestation:
-    gallery = changes.pop("gallery", 3)
+    of_state = {
+        "gallery": changes.pop("gallery", 3),
+        "gallery_expires_at": changes.pop("gallery_expires_at", in_s(86400)),
+        "gallery_refusal": changes.pop("refusal", None),
+    }
     state = wire.State(
         mode=DoorMode.LOCKED,
         lock="locked",
         fault=None,
-        gallery=gallery,
         gallery_digest="a" * 64,
         changed_at=AT,
         last_refusal=None,
@@ -67,7 +70,7 @@ def an_attestation(**changes: object) -> Attestation:
         alarms=[],
         subjects=2,
         templates=9,
-        gallery_expires_at=in_s(86400),
+        **of_state,
     )
     fields = {
         "site": "hq",

@@ -91,14 +91,23 @@ class Member:
         self.acted.append(order.do)
         return order.do != "unlock", "" if order.do != "unlock" else "the door did not follow: see its state"
 
-    def sync(self) -> None:
-        """One turn of the sync thread, over what is published now on the stick."""
+    def sync(self, folder: Path | None = None) -> str:
+        """One turn of the sync thread, over what is published now; what who asked for it is told."""
         self.published.repository.write(self.stick)
-        asked = threading.Thread(target=self.member.sync_now, args=[self.stick], daemon=True)
+        answers: list[str] = []
+
+        def ask() -> None:
+            try:
+                answers.append(self.member.sync_now(folder or self.stick))
+            except GalleryError as error:
+                answers.append(f"refused: {error}")
+
+        asked = threading.Thread(target=ask, daemon=True)
         asked.start()
         wait_until(self.member._news.is_set, "the sync was asked for")
         self.member.sync_step()
         asked.join(10)
+        return answers[0]
 
     def order(
         self, do: str = "lock", key: CryptoSigner | None = None, retained: bool = False, **changes
@@ -187,22 +196,9 @@ def test_a_refusal_is_told_once_and_stands_in_the_state_until_it_is_over(member)
     assert member.member.refusal is None
 
 
-def test_who_asks_for_a_sync_is_told_why_not(member):
-    answers = []
-
-    def ask() -> None:
-        try:
-            member.member.sync_now(member.folder / "nothing")
-        except GalleryError as error:
-            answers.append(str(error))
-
-    asked = threading.Thread(target=ask, daemon=True)
-    asked.start()
-    wait_until(member.member._news.is_set, "the sync was asked for")
-    member.member.sync_step()
-    asked.join(10)
-    assert len(answers) == 1
-    assert "nothing" in answers[0]
+def test_who_asks_for_a_sync_is_told_what_came_of_it(member):
+    assert member.sync() == "version 1 is in force: 1 people, 1 templates"
+    assert "refused: " in member.sync(member.folder / "nothing")
     assert member.member.refusal is None  # it could not be asked: nothing was refused
 
 
