@@ -110,6 +110,7 @@ class Membership:
         self._apply = apply
         self._act = act
         self._tell = tell
+        self._judged = config.access.when_clock_untrusted == "judge"
         self._every_s = config.sync.every_s
         self._monotonic = monotonic
         self._link = _downlink(config, self)
@@ -126,7 +127,8 @@ class Membership:
         self._pause_s = _RETRY_S[0]
 
     def _trusted_now(self) -> datetime | None:
-        return self._clock.now_utc() if self._clock.trusted else None
+        believed = self._clock.trusted or self._judged
+        return self._clock.now_utc() if believed else None
 
     def start(self) -> None:
         """Put in force what was so before; begin to connect. Never raises."""

@@ -6,17 +6,19 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import Config
 from edge.control import RemoteDesk
-from edge.desk import Desk, LocalDesk, TakePictures
+from edge.desk import Desk, JoinedDesk, LocalDesk, TakePictures
 from edge.disk import FileKey, StateLock, make_private_folder
 from edge.errors import EnrolmentError, GalleryError
 from edge.faces import make_enroller
 from edge.identity.cards import CardFile
+from edge.joined import is_joined
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.values import Gallery
 from edge.vision.camera import open_camera
@@ -37,6 +39,8 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     remote = RemoteDesk.find(Path(config.socket))
     if remote is not None:
         return remote
+    if is_joined(config):
+        return JoinedDesk(config.site, _nothing_runs, _nothing_runs)
     make_private_folder(config.gallery_path.parent)
     stack.enter_context(StateLock(config.gallery_path.parent))
     store = open_gallery(config.gallery_path, FileKey(config.key_path))
@@ -47,6 +51,10 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     pipeline = Pipeline.load(config.models, config.quality)
     enroller = make_enroller(config, pipeline, store)
     return LocalDesk(store, enroller, _sitting(config, pipeline), card_file=cards)
+
+
+def _nothing_runs() -> NoReturn:
+    raise GalleryError("doord is not running here, and nothing of its site is in force: see doord status")
 
 
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
