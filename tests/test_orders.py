@@ -115,7 +115,7 @@ def test_an_epoch_is_a_count_and_a_random_half():
 
 def test_a_time_is_utc():
     assert orders.utc(AT) == datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
-    for text in ("", "Z", "2026-13-01T00:00:00.000Z", "nan"):
+    for text in ("", "Z", "2026-13-01T00:00:00.000Z", "2026-11-22T12:00:00.000+02:00", "nan"):
         with pytest.raises(PayloadError, match=r"^time: expected UTC"):
             orders.utc(text)
 

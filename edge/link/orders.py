@@ -8,7 +8,7 @@ shows, since its count goes back.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -92,7 +92,7 @@ def epoch_count(epoch: str) -> int:
 def utc(text: str) -> datetime:
     """The moment that `wire.Utc` names. Raises PayloadError: there is no such day or time."""
     try:
-        return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=timezone.utc)
+        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00")
     except ValueError:
         raise PayloadError(f"time: expected UTC as RFC 3339 with ms, got {text[:40]!r}") from None
 
