@@ -20,7 +20,7 @@ from published import Published, a_vector, joined_bundle_file
 from repository import Mirror, Repository
 from securesystemslib.signer import CryptoSigner
 
-from edge.link import dsse, orders, wire
+from edge.link import dsse, orders
 from edge.link.orders import Order
 from edge.link.wire import rfc3339
 from edge.vision.pictures import load_picture
@@ -190,7 +190,9 @@ def test_signed_orders_are_obeyed_once_and_nothing_else_moves_the_door(office):
         office.order("unlock", retain=True)
         office.send(b"open sesame")
         office.door.wait_for("CommandRefused: Malformed")
-        assert office.door.said.count("lock unlocked") == 1 + office.door.said.count("CommandObeyed: unlock") - 1
+        assert (
+            office.door.said.count("lock unlocked") == 1 + office.door.said.count("CommandObeyed: unlock") - 1
+        )
         office.order("lockdown")
         wait_until(lambda: office.report().state.mode.value == "LockedDown", "the signed report says so")
         replies = [orders.Reply, len(office.admin.heard.get("reply", []))]

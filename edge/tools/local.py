@@ -18,8 +18,8 @@ from edge.disk import FileKey, StateLock, make_private_folder
 from edge.errors import EnrolmentError, GalleryError
 from edge.faces import make_enroller
 from edge.identity.cards import CardFile
-from edge.joined import is_joined
 from edge.identity.store import SqliteGallery, open_gallery
+from edge.joined import is_joined
 from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
