@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
@@ -113,8 +114,7 @@ def an_office(folder: Path, pipeline) -> Iterator[Office]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "door").mkdir()
     authority = Authority(folder / "ca")
-    now = wire_now()
-    published = Published(Repository(now), model=pipeline.embedder.model)
+    published = Published(Repository(datetime.now(timezone.utc)), model=pipeline.embedder.model)
     with Broker(folder / "broker", *tls_conf(authority)) as broker:
         office = Office(folder, published, broker, authority)
         try:
@@ -122,12 +122,6 @@ def an_office(folder: Path, pipeline) -> Iterator[Office]:
         finally:
             office.admin.disconnect()
             office.admin.loop_stop()
-
-
-def wire_now():
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc)
 
 
 @pytest.fixture
@@ -190,13 +184,10 @@ def test_signed_orders_are_obeyed_once_and_nothing_else_moves_the_door(office):
         office.order("unlock", retain=True)
         office.send(b"open sesame")
         office.door.wait_for("CommandRefused: Malformed")
-        assert (
-            office.door.said.count("lock unlocked") == 1 + office.door.said.count("CommandObeyed: unlock") - 1
-        )
+        assert office.door.said.count("lock unlocked") == 1
         office.order("lockdown")
         wait_until(lambda: office.report().state.mode.value == "LockedDown", "the signed report says so")
-        replies = [orders.Reply, len(office.admin.heard.get("reply", []))]
-        assert replies[1] >= 3
+        wait_until(lambda: len(office.admin.heard["reply"]) == 4, "two obeyed, one late, one of another run")
         office.order("normal")
         wait_until(lambda: office.report().state.mode.value == "Locked", "back to normal")
         until = rfc3339(time.time() + 3600)
