@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from edge.disk import write_atomically
+from edge.disk import remove_durably, write_atomically
 from edge.door.machine import MAX_FREE_S
 from edge.door.stimuli import (
     Command,
@@ -106,7 +106,7 @@ class Doorman:
         except queue.Empty:
             return False
         if obeyed and isinstance(command, NormalCommand):
-            self._marker.unlink(missing_ok=True)
+            self._forget()
         return obeyed
 
     def keep_schedule(self, door: Orders, free_for_s: float | None, now: float) -> None:
@@ -124,6 +124,12 @@ class Doorman:
         else:
             return
         self._free_until = until
+
+    def _forget(self) -> None:
+        try:
+            remove_durably(self._marker)
+        except OSError as error:
+            log.error("%s: a restart will lock down again: %s", self._marker, error.strerror or error)
 
     def _remember(self) -> None:
         try:

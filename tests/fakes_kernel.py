@@ -87,6 +87,7 @@ class Kernel:
         self.names = names
         self.requests: list[tuple[int, int]] = []  # (offset, level)
         self.watched: list[int] = []  # offsets, in the request's order
+        self.holders: dict[int, str] = {}
         self.busy = 0  # how many requests find the line held
         self._told = -1
         self._number = 0
@@ -96,7 +97,8 @@ class Kernel:
             data[:] = bytes(ChipInfo(b"gpiochip0", self.label.encode(), len(self.names)))
         elif number == gpio_uapi.GET_LINEINFO:
             offset = LineInfo.from_buffer(data).offset
-            data[:] = bytes(LineInfo(name=self.names[offset].encode(), offset=offset))
+            name, holder = self.names[offset].encode(), self.holders.get(offset, "").encode()
+            data[:] = bytes(LineInfo(name=name, consumer=holder, offset=offset))
         else:
             self._request(LineRequest.from_buffer(data))
         return 0

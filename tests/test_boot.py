@@ -1,10 +1,10 @@
-"""Before Linux: what config.txt makes of the relay's line, and what doctor says of it."""
+"""What doctor says of the lines, and of what config.txt makes of the relay's before Linux."""
 
 from __future__ import annotations
 
 import pytest
 
-from edge.config import Config, DoorConfig, RelayConfig
+from edge.config import Config, DoorConfig, ReadersConfig, RelayConfig, WiegandConfig
 from edge.tools import boot, doctor
 
 DOOR = Config("hq", "front", DoorConfig(RelayConfig(17)))
@@ -94,6 +94,17 @@ def test_a_relay_on_an_expander_is_not_the_firmwares(pi):
     (root / "boot/config.txt").write_text("gpio=17=op,dl\n")
     found = doctor._boot(DOOR, root)
     assert (found.verdict, "only its wiring" in found.detail) == ("warn", True)
+
+
+def test_the_readers_lines_stand_beside_the_doors():
+    readers = ReadersConfig(wiegand=WiegandConfig(5, "name:D1", "label:expander"))
+    found = doctor._lines(
+        Config("hq", "front", DoorConfig(RelayConfig(17)), simulation=True, readers=readers)
+    )
+    assert found.detail == (
+        "door.relay /dev/gpiochip0 17, readers.wiegand.data0 label:expander 5, "
+        "readers.wiegand.data1 label:expander name:D1; the relay unlocks high (mock)"
+    )
 
 
 def test_elsewhere_nothing_is_judged(pi, tmp_path):

@@ -170,11 +170,23 @@ def test_more_edges_than_the_kernel_keeps_are_read_and_the_gap_is_seen(monkeypat
     rig.edges.close()
 
 
-def test_a_line_that_is_held_is_named(monkeypatch):
+def test_a_line_that_is_held_is_named_with_its_holder(monkeypatch):
     rig = KernelRig(monkeypatch)
-    rig.kernel.busy = 1
-    with pytest.raises(LineError, match=r"/dev/gpiochip0 lines 5 and 6: can't be claimed: .*busy"):
+    rig.kernel.busy, rig.kernel.holders = 1, {6: "w1-gpio"}
+    wanted = r"""/dev/gpiochip0 lines 5 and 6: can't be claimed: .*busy; line 6 is held by "w1-gpio"$"""
+    with pytest.raises(LineError, match=wanted):
         rig.edges.open()
+
+
+@pytest.mark.skipif(not gpiochip.CHIP, reason="no chip here: see tests/vm")
+def test_the_kernel_names_the_holder():
+    rig, other = ChipRig(), ChipRig()
+    other.edges.open()
+    with pytest.raises(LineError, match=r'busy; line 5 is held by "doord"; line 6 is held by "doord"'):
+        rig.edges.open()
+    other.edges.close()
+    rig.edges.open()
+    rig.edges.close()
 
 
 def test_a_line_of_the_door_is_refused(monkeypatch):

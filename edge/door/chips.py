@@ -161,6 +161,11 @@ def chip_label(path: str) -> str:
     return _asked(path, lambda fd: gpio_uapi.chip_info(fd)[0])
 
 
+def line_holder(path: str, offset: int) -> str:
+    """Who holds the line, as the kernel knows it; empty: nobody, or it does not say. Raises LineError."""
+    return _asked(path, lambda fd: gpio_uapi.line_info(fd, offset)[1])
+
+
 def line_offset(path: str, name: str) -> int:
     """The offset of the line the device tree gives this name. Raises LineError."""
 

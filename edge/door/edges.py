@@ -14,7 +14,7 @@ import select
 import time
 
 from edge import gpio_uapi
-from edge.door.chips import find
+from edge.door.chips import find, line_holder
 from edge.door_config import Wiring
 from edge.errors import LineError
 from edge.ports import Edge
@@ -42,7 +42,8 @@ class KernelEdges:
         try:
             self._fd = gpio_uapi.watch_falling(path, self._offsets, "doord")
         except OSError as error:
-            raise LineError(f"{self.where}: can't be claimed: {error.strerror or error}") from error
+            words = f"can't be claimed: {error.strerror or error}{_holders(path, self._offsets)}"
+            raise LineError(f"{self.where}: {words}") from error
 
     def wait(self, timeout_s: float) -> list[Edge]:
         """See EdgeSource."""
@@ -68,6 +69,15 @@ class KernelEdges:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
         self._fd = -1
+
+
+def _holders(path: str, offsets: list[int]) -> str:
+    """`; line 5 is held by "..."` of those that are held."""
+    try:
+        held = {offset: line_holder(path, offset) for offset in offsets}
+    except LineError:  # no chip, no holder
+        return ""
+    return "".join(f'; line {offset} is held by "{holder}"' for offset, holder in held.items() if holder)
 
 
 class SimulatedEdges:
