@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from broker import Broker, wait_until
-from repository import FRESH, NOW, TIMESTAMP, DoorFiles, Mirror, Repository, site_content
+from repository import FRESH, NOW, TIMESTAMP, DoorFiles, Mirror, Repository, Unplugged, site_content
 from tuf.api.metadata import MetaFile
 
 from edge.config import MqttConfig
-from edge.errors import GalleryError, GalleryExpired, GalleryRollback, GallerySignatureError, LinkError
+from edge.errors import GalleryError, GalleryExpired, GalleryRollback, GallerySignatureError
 from edge.link import wire
 from edge.link.downlink import Downlink
 from edge.link.fetch import Fetch
@@ -28,13 +28,6 @@ CONTENT = site_content("first")
 CHANGED = {**site_content("second"), "people/3": CONTENT["people/3"]}
 NEXT = site_content("third")
 NAMES = list(CONTENT)
-
-
-class Unplugged:
-    """No network. Sibling of Downlink as a Fetch."""
-
-    def get(self, paths: Sequence[str], max_bytes: int) -> dict[str, bytes]:
-        raise LinkError("unplugged")
 
 
 class Scene:
