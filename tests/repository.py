@@ -196,6 +196,13 @@ class Repository:
         return folder
 
 
+class Unplugged:
+    """No network. Sibling of Downlink as a Fetch."""
+
+    def get(self, paths: Sequence[str], max_bytes: int) -> dict[str, bytes]:
+        raise LinkError("unplugged")
+
+
 class DoorFiles:
     """What the daemon does with SiteTrust, without a daemon: refresh, fetch all, commit, prune."""
 
