@@ -29,6 +29,11 @@ class Joined:
     bundle: DoorBundle
 
     @property
+    def tree(self) -> Path:
+        """Where what was published is kept, as signed."""
+        return self.folder / "tuf"
+
+    @property
     def mqtt(self) -> MqttConfig:
         """The site's broker."""
         tls = TlsConfig(*(str(self.folder / name) for name in _PEM))

@@ -23,7 +23,7 @@ from edge.errors import ConfigError, DoordError, GalleryError, LinkError
 from edge.link import wire
 from edge.link.commands import Accepted, CommandDesk
 from edge.link.downlink import Downlink
-from edge.link.fetch import Fetch, FolderFetch
+from edge.link.fetch import Fetch, FolderFetch, NoFetch
 from edge.link.orders import Order
 from edge.link.trust import SiteTrust
 from edge.ports import Clock
@@ -116,7 +116,7 @@ class Membership:
         self._link = _downlink(config, self)
         self._source = Source(self._link)
         bundle = ties.joined.bundle
-        trust = SiteTrust(ties.joined.folder / "tuf", bundle.root, self._source, self._trusted_now)
+        trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now)
         self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(config, rights))
         counters = Path(config.state_dir) / "counters.json"
         self._desk = CommandDesk(bundle.site, bundle.door, ties.voice.epoch, counters)
@@ -276,7 +276,7 @@ def _size(content: Content) -> str:
     return f"{len(content.gallery.subjects)} people, {len(content.gallery)} templates"
 
 
-class NoDownlink:
+class NoDownlink(NoFetch):
     """A door without a usable broker: it syncs from folders only. Sibling of Downlink."""
 
     def start(self) -> None:
@@ -288,11 +288,7 @@ class NoDownlink:
     def close(self) -> None:
         """Nothing."""
 
-    def get(self, _paths: Sequence[str], _max_bytes: int) -> dict[str, bytes]:
-        """See Fetch."""
-        raise LinkError("no broker is configured or usable")
-
-    def reply(self, _payload: bytes, _correlation: bytes | None) -> None:
+    def reply(self, payload: bytes, correlation: bytes | None) -> None:
         """Nothing."""
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 
 from securesystemslib.signer import Key
 
-from edge.errors import GalleryError, ModelMismatch, PayloadError
+from edge.errors import GalleryError, LinkError, ModelMismatch, PayloadError
 from edge.identity import sealing, shards
 from edge.identity.credentials import Cards
 from edge.identity.rights import Rights
 from edge.identity.site_gallery import assemble, cards_of, rights_of
+from edge.joined import Joined
 from edge.link import dsse
 from edge.link.bundle import DoorBundle
+from edge.link.fetch import NoFetch
 from edge.link.shelf import Target
 from edge.link.trust import Release, SiteTrust
 from edge.values import Gallery
@@ -138,6 +140,22 @@ class Site:
             cards_of(holders, parts.keys.card_key),
             parts.command_keys(),
         )
+
+
+def in_force(joined: Joined, model: tuple[str, int] | None) -> Content:
+    """What a joined door has in force, read beside the running daemon; nothing is fetched.
+
+    Raises:
+        GalleryError: nothing, damaged, or of another embedder.
+    """
+    trust = SiteTrust(joined.tree, joined.bundle.root, NoFetch(), lambda: None)
+    try:
+        content = Site(joined.bundle, trust, model).load()
+    except LinkError:
+        raise GalleryError(f"{joined.tree}: is damaged: the daemon fetches it again") from None
+    if content is None:
+        raise GalleryError("nothing of the site is in force yet: see doord status")
+    return content
 
 
 class _Parts:

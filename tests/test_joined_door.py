@@ -219,6 +219,10 @@ def test_a_joined_door_tells_the_installer_where_people_are_changed(office):
         assert "version 1 is in force" in office.door.doord("sync").stdout
     assert refused in office.door.doord("gallery", "remove", "ada", code=2).stderr
     assert refused in office.door.doord("card", "add", "--subject", "ada", "--number", "1", code=2).stderr
+    assert "ada" in office.door.doord("gallery", "list").stdout
+    doctor = office.door.doord("doctor", code=None).stdout
+    assert "1 subjects, 2 templates, version 1 of site hq" in doctor
+    assert "answers with TLSv1.3" in doctor
 
 
 def test_a_usb_stick_brings_the_site_to_a_door_without_a_network(office, tmp_path):

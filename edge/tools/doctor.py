@@ -18,6 +18,7 @@ from edge.door.chips import chip_label, find
 from edge.errors import DoordError
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
+from edge.joined import is_joined, read_joined, with_broker
 from edge.link.broker import tls_context
 from edge.tools import boot
 from edge.tools.local import read_gallery
@@ -100,11 +101,12 @@ def _camera(config: Config) -> Finding:
 
 
 def _gallery(config: Config) -> Finding:
-    if not config.gallery_path.exists():
+    if not is_joined(config) and not config.gallery_path.exists():
         return Finding("gallery", "warn", f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
     _, _, embedder = _entries(config)
     gallery = read_gallery(config, embedder.id, embedder.dimension or 0)
     there = f"{len(gallery.subjects)} subjects, {len(gallery)} templates, version {gallery.version}"
+    there += f" of site {config.site}" if is_joined(config) else ""
     refusal = fpir_refusal(embedder.fmr_at_ceiling or float("nan"), len(gallery), config.decision)
     if refusal:
         return Finding("gallery", "fail", f"{there}; {refusal}")
@@ -112,6 +114,8 @@ def _gallery(config: Config) -> Finding:
 
 
 def _rights(config: Config) -> Finding:
+    if is_joined(config):
+        return Finding("rights", "ok", f"rights and cards come from site {config.site}")
     rights = checked_rights(config)
     if not config.rights_file:
         return Finding("rights", "ok", "no rights_file: everybody enrolled may enter always")
@@ -168,6 +172,7 @@ def _boot(config: Config, root: Path = Path("/")) -> Finding:
 
 
 def _broker(config: Config) -> Finding:
+    config = with_broker(config, read_joined(config))
     mqtt = config.mqtt
     if mqtt is None:
         return Finding("broker", "warn", "none configured: events stay in the log of this door")

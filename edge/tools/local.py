@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from edge.errors import EnrolmentError, GalleryError
 from edge.faces import make_enroller
 from edge.identity.cards import CardFile
 from edge.identity.store import SqliteGallery, open_gallery
-from edge.joined import is_joined
+from edge.joined import is_joined, read_joined
+from edge.site import Content, in_force
 from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
@@ -40,7 +40,7 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     if remote is not None:
         return remote
     if is_joined(config):
-        return JoinedDesk(config.site, _nothing_runs, _nothing_runs)
+        return _joined_desk(config)
     make_private_folder(config.gallery_path.parent)
     stack.enter_context(StateLock(config.gallery_path.parent))
     store = open_gallery(config.gallery_path, FileKey(config.key_path))
@@ -53,8 +53,16 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     return LocalDesk(store, enroller, _sitting(config, pipeline), card_file=cards)
 
 
-def _nothing_runs() -> NoReturn:
-    raise GalleryError("doord is not running here, and nothing of its site is in force: see doord status")
+def _joined_desk(config: Config) -> JoinedDesk:
+    """What a joined door has in force, though no daemon runs."""
+    return JoinedDesk(config.site, lambda: _in_force(config).gallery, lambda: _in_force(config).cards)
+
+
+def _in_force(config: Config, model: tuple[str, int] | None = None) -> Content:
+    joined = read_joined(config)
+    if joined is None:
+        raise GalleryError("this door is part of no site")
+    return in_force(joined, model)
 
 
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
@@ -101,6 +109,8 @@ def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:
 
 def read_gallery(config: Config, model: str, dimension: int) -> Gallery:
     """The gallery on disk, read beside a running daemon. Raises GalleryError."""
+    if is_joined(config):
+        return _in_force(config, (model, dimension)).gallery
     try:
         there = config.gallery_path.exists()
     except OSError as error:
