@@ -132,3 +132,21 @@ class Removal(_Record, frozen=True):
     at_utc: Utc
     version: int | None = None  # the first published version without the person
     doors: dict[Id, Utc] = {}  # who confirmed when
+
+
+class Seen(_Record, frozen=True):
+    """The highest that a door has reported: none of it may go back."""
+
+    door: Id
+    at_utc: Utc  # of the newest report
+    starts: int  # the count in its epoch
+    seq: int  # of its last event
+    version: int  # of its gallery; 0: none
+
+
+class Ordered(_Record, frozen=True):
+    """The last order that a key signed; the next one's counter is above it, whatever the clock says."""
+
+    keyid: str
+    counter: int
+    at_utc: Utc
