@@ -1,7 +1,7 @@
 """Where a Wiegand reader's edges come from: the kernel, or whoever simulates a reader.
 
 lgpio is not used here. It requests each line apart and leaves the kernel's buffer at 16 edges a line,
-which a frame of 26 bits can overrun unseen: 4 of 5,167 edges beside a busy host, none of 12,901 with
+which a frame of 26 bits can overrun unseen: 4 of 5,167 edges beside a busy host, none of 25,828 with
 the request below (tests/vm). And its thread would go on reading lines whose chip is gone.
 """
 
