@@ -56,7 +56,7 @@ def scale(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             found["after_all_sealed_anew"] = memory_mb(daemon.pid)
         began = time.monotonic()
         with door.running() as daemon:
-            while b"in force" not in door.log.read_bytes():
+            while b"site version" not in door.log.read_bytes():
                 time.sleep(0.02)
             found["restart_to_in_force_s"] = round(time.monotonic() - began, 2)
     return found
