@@ -222,6 +222,7 @@ def _recorded(
         for old in kept[:-KEPT]:
             if old.targets:
                 site.records.put(_id(old.version), msgspec.structs.replace(old, targets={}))
+    site.tree.prune({site.tree.version, *(one.version for one in kept[-KEPT:])})
     wanted = {(name, sha256) for one in kept[-KEPT:] for name, sha256 in one.targets.items()}
     wanted |= {(name, made.sha256) for name, made in draft.targets.items()}
     _prune(site.tree.targets_folder, {target_path(site.tree.targets_folder, *pair) for pair in wanted})
