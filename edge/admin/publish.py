@@ -64,10 +64,13 @@ def publish(
 
     Raises:
         LinkError: the broker can't be reached or refuses; try again, it goes on where it was.
-        AdminError: the broker has a later version of this site than this machine.
+        AdminError: the broker has a later version of this site than this machine, or the tree is not
+            signed as its keys ask.
         ConfigError: a certificate is missing.
         GalleryError: the tree can't be read.
     """
+    for fault in site.tree.faults():
+        raise AdminError(f"publish: expected a signed tree, got: {fault}: push first")
     base = f"doord/{site.records.site().site}/gallery"
     wanted = site.tree.files()
     with Conversation(site.mqtt(), site.records.site().site) as broker:
@@ -167,7 +170,7 @@ def export(site: OpenSite, folder: Path) -> int:
         os.sync()  # all of it is on the stick before the file that makes it count
         written += _copied(site.tree.folder / TIMESTAMP, folder / TIMESTAMP)
         wanted = {folder / path for path in (*files, TIMESTAMP)}
-        for old in [*folder.glob("metadata/*.json"), *folder.glob("targets/*/*")]:
+        for old in [*folder.glob("metadata/*"), *folder.glob("targets/*/*")]:
             if old not in wanted:
                 old.unlink()
         os.sync()

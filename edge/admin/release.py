@@ -122,10 +122,12 @@ def rotate(
 
     Raises:
         GalleryKeyError: too few root keys are at hand.
-        AdminError: no such name.
+        AdminError: no such name, or another site's keys.
     """
     stores = [site.keys, *roots]
     for store in roots:
+        if store.site != site.keys.site:
+            raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
     unknown = [name for name in names if not any(name in store.names for store in stores)]
     if unknown:

@@ -36,6 +36,7 @@ from edge.errors import AdminError, GalleryError, GalleryKeyError
 
 PATHS = {"people": ["people/*", "keys/*"], "rights": ["rights/*"]}
 CONTENT_ROLES = ("targets", "people", "rights")
+_ROLES = ("root", "snapshot", "timestamp", *CONTENT_ROLES)
 ROOT_DAYS, ROLE_DAYS = 3650, 365
 _RENEWED = timedelta(days=ROLE_DAYS // 4)  # a role is signed again when it has less to go
 _COMPACT = JSONSerializer(compact=True)
@@ -285,13 +286,17 @@ class Tree:
             if not path.name.endswith(".root.json") and f"metadata/{path.name}" not in wanted:
                 path.unlink(missing_ok=True)
 
+    def faults(self) -> list[str]:
+        """Roles that are not signed as their keys ask, in words: a change of keys was cut short."""
+        pairs = {role: self._of(role) for role in _ROLES}
+        found = [_fault(delegator.signed, role, metadata) for role, (metadata, delegator) in pairs.items()]
+        return [fault for fault in found if fault]
+
     def check(self, now_utc: datetime) -> list[str]:
         """What is wrong, in words: signatures, what expires in 90 days, files. Empty: nothing."""
-        wrong = []
-        for role in ("root", "snapshot", "timestamp", *CONTENT_ROLES):
-            metadata, delegator = self._of(role)
-            fault = _fault(delegator.signed, role, metadata)
-            wrong += [fault] if fault else []
+        wrong = self.faults()
+        for role in _ROLES:
+            metadata, _ = self._of(role)
             left = metadata.signed.expires - now_utc
             if left < (timedelta(0) if role == "timestamp" else _RENEWED):
                 wrong.append(
