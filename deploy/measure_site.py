@@ -156,9 +156,8 @@ def broker(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """The broker is killed during updates and started again; once it has lost its store."""
     town, chance = Town(folder, 500, 5), random.Random(4)  # noqa: S311  # no secret
     store = folder / "broker"
-    conf = ("persistence true", f"persistence_location {store}/")
     times = []
-    with town.broker(*conf):
+    with town.broker():
         door = DoorUnit(folder / "door", town.bundle())
         version = town.push()
         town.publish()
@@ -166,7 +165,7 @@ def broker(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         for i in range(options.kills):
             if i == options.kills // 2:
                 (store / "mosquitto.db").unlink(missing_ok=True)
-            with town.broker(*conf) as process:
+            with town.broker() as process:
                 _change_fifty(town, i)
                 version = town.push()
                 town.publish()
@@ -174,7 +173,7 @@ def broker(folder: Path, options: argparse.Namespace) -> dict[str, object]:
                 process.kill()
                 process.wait()
             began = time.monotonic()
-            with town.broker(*conf):
+            with town.broker():
                 town.publish()  # what an admin does who sees a door lag; sends only what is missing
                 town.wait_for(version)
                 times.append(time.monotonic() - began)

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 from demo import child
-from edge.admin.publish import Sent, publish
 
+from edge.admin.broker_files import write_broker_files
 from edge.admin.conversation import Conversation
 from edge.admin.doors import add_door
 from edge.admin.folder import OpenSite, create_site
 from edge.admin.model import Door, Person, PersonTemplate, Site
+from edge.admin.publish import Sent, publish
 from edge.admin.release import push
 from edge.admin.reports import read_reports
 from edge.config import load_config
@@ -146,25 +147,14 @@ class Town:
 
     @contextmanager
     def broker(self, *conf: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Mosquitto with TLS and client certificates."""
+        """Mosquitto with the site's own certificates and access rules, as they are shipped."""
         folder = self.folder / "broker"
-        folder.mkdir(exist_ok=True)
-        issued = self.site.authority().server(["127.0.0.1"], now())
-        (folder / "server.pem").write_text(issued.certificate)
-        (folder / "server.key").write_text(issued.key)
-        lines = [
-            f"listener {self.broker_port} 127.0.0.1",
-            f"cafile {self.folder / 'admin' / 'ca.pem'}",
-            f"certfile {folder / 'server.pem'}",
-            f"keyfile {folder / 'server.key'}",
-            "require_certificate true",
-            "use_identity_as_username true",
-            "set_tcp_nodelay true",
-            *conf,
-        ]
+        write_broker_files(self.site, folder, now(), at=str(folder))
+        path, listener = folder / "mosquitto.conf", f"listener {self.broker_port}"
+        lines = [path.read_text().replace(listener, f"{listener} 127.0.0.1"), *conf]
         if os.geteuid() == 0:
             lines.insert(0, "user root")
-        (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join([*lines, f"persistence_location {folder}/", ""]))
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         with child([program, "-c", str(folder / "mosquitto.conf")], folder / "log") as process:
             for _ in range(200):
