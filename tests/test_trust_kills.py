@@ -33,10 +33,12 @@ class Victim:
         theirs.close()
         assert self._hears("ready")
 
-    def end(self) -> None:
-        """Let it finish."""
-        self._process.join(30)
+    def end(self) -> float:
+        """Let it finish; how long that took, s."""
+        began = time.monotonic()
         assert self._hears("in force")
+        self._process.join(30)
+        return time.monotonic() - began
 
     def kill(self, after_s: float) -> bool:
         """Whether it said that the release is in force before it was killed."""
@@ -58,19 +60,21 @@ def test_kill_minus_9_of_an_update_leaves_the_old_or_the_new_release_and_never_a
     rng = random.Random(5)  # not a secret
     site, stick, folder = Repository(), tmp_path / "stick", tmp_path / "door"
     site.publish(content(0))
-    began = time.monotonic()
-    Victim(folder, site, site.write(stick)).end()
-    update_s = time.monotonic() - began
+    latest_s = Victim(folder, site, site.write(stick)).end()
     in_force, seen = content(0), {"old": 0, "new": 0}
     for i in range(1, KILLS + 1):
+        site.served.clear()  # the stick has the earlier ones
         site.publish(content(i))
         site.write(stick)
-        said = Victim(folder, site, stick).kill(rng.uniform(0, update_s))
+        said = Victim(folder, site, stick).kill(rng.uniform(0, latest_s))
         found = DoorFiles(folder, site.first_root, Unplugged()).content()
         assert found in (in_force, content(i))
         assert found == content(i) or not said  # what was said to be in force is
         seen["new" if found == content(i) else "old"] += 1
+        latest_s *= 0.8 if found == content(i) else 1.25  # the disk's speed is no constant
         in_force = found
-    assert min(seen.values()) >= KILLS // 10  # else the kills came too early or too late to prove anything
+    assert min(seen.values()) >= KILLS // 5, (
+        seen
+    )  # else the kills were too early or too late to prove anything
     Victim(folder, site, stick).end()
     assert DoorFiles(folder, site.first_root, Unplugged()).content() == content(KILLS)
