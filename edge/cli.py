@@ -344,7 +344,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from edge.evaluate.progress import bar
+    from edge.progress import bar
     from edge.tools.bench import BenchOptions, run_bench
 
     models, gate = _models(options)
@@ -367,8 +367,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from edge.evaluate.progress import bar
     from edge.evaluate.run import EvaluateOptions, run_evaluate
+    from edge.progress import bar
     from edge.vision.pipeline import Pipeline
 
     models, gate = _models(options)
