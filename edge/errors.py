@@ -109,3 +109,11 @@ class CardError(DoordError, ValueError):
 
 class ReaderError(DoordError, OSError):
     """A card reader can't be opened, or was unplugged; tried again."""
+
+
+class AdminError(DoordError, ValueError):
+    """What an admin asked for can't be done; nothing was changed."""
+
+
+class TableError(AdminError):
+    """A CSV file with mistakes: one a line of the message. Nothing of it was taken."""
