@@ -113,7 +113,7 @@ def test_a_change_that_expected_another_version_is_refused(store: SqliteGallery)
 def test_more_templates_than_were_ever_measured_are_refused(
     store: SqliteGallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "MAX_TEMPLATES", 2)
+    monkeypatch.setattr(store_module, "MAX_STORED", 2)
     store.add([template("ada", 1)])
     with pytest.raises(GalleryError, match=r"expected at most 2 templates, got 1 \+ 2"):
         store.add([template("bob", 2), template("bob", 3)])

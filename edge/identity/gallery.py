@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import GalleryError, ModelMismatch
 from edge.identity.match import UNIT_TOLERANCE
 from edge.values import Gallery, Template, read_only
 
-MAX_TEMPLATES = 20_000
+MAX_TEMPLATES = 64_000
 """The largest gallery a search was measured with."""
+MAX_STORED = 20_000
+"""The most that a door without a site keeps: what one exported file can hold."""
 MAX_DIMENSION = 4096
 _ID = re.compile(r"[a-z0-9-]{1,32}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
@@ -62,9 +65,21 @@ def build_gallery(templates: Iterable[Template], model: str, dimension: int, ver
     index = {subject: i for i, subject in enumerate(subjects)}
     matrix = np.array([row.vector for row in rows], np.float32).reshape(len(rows), dimension)
     owners = np.array([index[row.subject] for row in rows], np.intp)
+    return gallery_of(version, model, subjects, matrix, owners)
+
+
+def gallery_of(
+    version: int,
+    model: str,
+    subjects: tuple[str, ...],
+    templates: NDArray[np.float32],  # (N, D), unit L2 norm rows
+    owners: NDArray[np.intp],  # (N,) indices in subjects
+) -> Gallery:
+    """A gallery of checked parts, with its digest. Both arrays become read-only."""
     digest = hashlib.sha256("\n".join((model, *subjects)).encode())
-    digest.update(owners.astype("<i8").tobytes() + matrix.astype("<f4").tobytes())
-    return Gallery(version, model, subjects, read_only(matrix), read_only(owners), digest.hexdigest())
+    digest.update(np.ascontiguousarray(owners, "<i8").data)
+    digest.update(np.ascontiguousarray(templates, "<f4").data)  # no copy of what may be 131 MB
+    return Gallery(version, model, subjects, read_only(templates), read_only(owners), digest.hexdigest())
 
 
 def _check(row: Template, model: str, dimension: int) -> None:

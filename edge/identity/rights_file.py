@@ -17,7 +17,7 @@ mode: normal                                                # or lockdown
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,38 +51,49 @@ Moment = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T([01][0-9]|2
 Groups = Annotated[list[Id], Meta(min_length=1)]
 
 
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base: frozen, and an unknown key is an error."""
 
 
-class _Period(_Part, frozen=True):
+class PeriodText(Part, frozen=True):
+    """A time of day on some days."""
+
     days: Annotated[list[Day], Meta(min_length=1)]
     from_: Begin = msgspec.field(name="from")
     until: End
 
 
-class _Limits(_Part, frozen=True):
+class LimitsText(Part, frozen=True):
+    """Where and when."""
+
     doors: Annotated[list[Id], Meta(min_length=1)] | None = None
     schedule: Id | None = None
     from_: Moment | None = msgspec.field(name="from", default=None)
     until: Moment | None = None
 
 
-class _Subject(_Limits, frozen=True):
+class SubjectText(LimitsText, frozen=True):
+    """One subject's."""
+
     groups: Groups | None = None
     enabled: bool = True
     extended_release: bool = False
 
 
-class _File(_Part, frozen=True):
+class SiteText(Part, frozen=True):
+    """What holds for all subjects."""
+
     time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
     holidays: list[Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]] = []
-    schedules: dict[Id, list[_Period]] = {}
-    groups: dict[Id, _Limits] = {}
-    subjects: dict[Id, _Subject] = {}
+    schedules: dict[Id, list[PeriodText]] = {}
+    groups: dict[Id, LimitsText] = {}
     others: Groups | None = None
-    free_access: list[_Limits] = []
+    free_access: list[LimitsText] = []
     mode: Literal["normal", "lockdown"] = "normal"
+
+
+class _File(SiteText, frozen=True):
+    subjects: dict[Id, SubjectText] = {}
 
 
 def load_rights(path: Path) -> Rights:
@@ -102,14 +113,21 @@ def load_rights(path: Path) -> Rights:
 
 def parse_rights(text: str, where: str = "rights.yaml") -> Rights:
     """The rights in a text. Raises ConfigError."""
-    return _Reading(convert(parse_yaml(text, where), _File, where), where).rights()
+    file = convert(parse_yaml(text, where), _File, where)
+    return resolve(file, file.subjects, where)
+
+
+def resolve(site: SiteText, subjects: Mapping[str, SubjectText], where: str) -> Rights:
+    """The rights, every name followed. Raises ConfigError: `where: path: expected ..., got ...`."""
+    return _Reading(site, subjects, where).rights()
 
 
 class _Reading:
-    """One file on its way to become rights."""
+    """One site's texts on their way to become rights."""
 
-    def __init__(self, file: _File, where: str) -> None:
+    def __init__(self, file: SiteText, subjects: Mapping[str, SubjectText], where: str) -> None:
         self._file = file
+        self._subjects = subjects
         self._where = where
         self._calendar = Calendar(self._zone(file.time_zone), frozenset(self._holidays()))
         self._schedules = {
@@ -119,7 +137,7 @@ class _Reading:
 
     def rights(self) -> Rights:
         """Everything resolved. Raises ConfigError."""
-        subjects = {name: self._subject(name, subject) for name, subject in self._file.subjects.items()}
+        subjects = {name: self._subject(name, subject) for name, subject in self._subjects.items()}
         others = None
         if self._file.others is not None:
             others = SubjectRights(groups=self._named_groups("others", self._file.others))
@@ -149,14 +167,14 @@ class _Reading:
             raise self._refuse(path, "a date of the years 2000 to 2999", repr(text))
         return found
 
-    def _schedule(self, path: str, periods: list[_Period]) -> Schedule:
+    def _schedule(self, path: str, periods: list[PeriodText]) -> Schedule:
         found = tuple(self._period(f"{path}[{i}]", period) for i, period in enumerate(periods))
         days = {*range(7), HOLIDAY} if self._calendar.holidays else {*range(7)}
         if not any(period.days & days for period in found):
             raise self._refuse(path, "a schedule that opens", "one that never does")
         return found
 
-    def _period(self, path: str, period: _Period) -> Period:
+    def _period(self, path: str, period: PeriodText) -> Period:
         begins, ends = _minutes(period.from_), _minutes(period.until)
         if begins == ends:
             raise self._refuse(path, "from and until to differ (00:00 to 24:00 is a day)", period.from_)
@@ -164,7 +182,7 @@ class _Reading:
             ends += DAY_MIN
         return Period(frozenset(DAYS.index(day) for day in period.days), begins, ends)
 
-    def _limits(self, path: str, limits: _Limits) -> Limits:
+    def _limits(self, path: str, limits: LimitsText) -> Limits:
         doors = None if limits.doors is None else frozenset(limits.doors)
         schedule = self._named_schedule(f"{path}.schedule", limits.schedule)
         begin = None if limits.from_ is None else self._wall(f"{path}.from", limits.from_)
@@ -204,7 +222,7 @@ class _Reading:
     def _utc(self, wall: datetime | None) -> datetime | None:
         return wall and wall.replace(tzinfo=self._calendar.zone).astimezone(timezone.utc)
 
-    def _subject(self, name: str, subject: _Subject) -> SubjectRights:
+    def _subject(self, name: str, subject: SubjectText) -> SubjectRights:
         path = f"subjects.{name}"
         groups = self._named_groups(f"{path}.groups", subject.groups or [])
         limits = self._limits(path, subject)
@@ -217,7 +235,7 @@ class _Reading:
                 raise self._refuse(f"{path}[{i}]", f"one of groups ({known})", repr(name))
         return tuple(self._groups[name] for name in names)
 
-    def _free(self, path: str, limits: _Limits) -> Limits:
+    def _free(self, path: str, limits: LimitsText) -> Limits:
         """Free access always ends: it has a schedule, and one that leaves some of the week out."""
         found = self._limits(path, limits)
         if found.schedule is None:

@@ -33,7 +33,7 @@ from edge.disk import (
     unseal,
 )
 from edge.errors import GalleryError, GalleryKeyError, ModelMismatch
-from edge.identity.gallery import MAX_TEMPLATES, build_gallery, check_subject, check_template
+from edge.identity.gallery import MAX_STORED, build_gallery, check_subject, check_template
 from edge.ports import KeyProvider
 from edge.values import Gallery, Template
 
@@ -131,10 +131,9 @@ class SqliteGallery:
             if if_version not in (None, version):
                 raise GalleryError(f"{self._path}: expected version {if_version}, got {version}: try again")
             count = self._connection.execute("SELECT count(*) FROM template").fetchone()[0]
-            if count + len(templates) > MAX_TEMPLATES:
+            if count + len(templates) > MAX_STORED:
                 raise GalleryError(
-                    f"{self._path}: expected at most {MAX_TEMPLATES} templates, "
-                    f"got {count} + {len(templates)}"
+                    f"{self._path}: expected at most {MAX_STORED} templates, got {count} + {len(templates)}"
                 )
             for row in templates:
                 self._insert(row)

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from edge.disk import KEY_BYTES, seal, unseal
 from edge.errors import GalleryError
-from edge.identity.gallery import MAX_DIMENSION, MAX_TEMPLATES, build_gallery, check_template
+from edge.identity.gallery import MAX_DIMENSION, MAX_STORED, build_gallery, check_template
 from edge.values import Template
 
 FORMAT = 1
@@ -40,7 +40,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     doord_gallery: int  # the format; first, so that a reader of the file knows what it is
-    templates: Annotated[list[_Row], Meta(max_length=MAX_TEMPLATES)]
+    templates: Annotated[list[_Row], Meta(max_length=MAX_STORED)]
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -60,8 +60,8 @@ def export_gallery(templates: Sequence[Template], passphrase: str | None) -> byt
         for row in templates
     ]
     plain = msgspec.json.encode(_File(FORMAT, rows))
-    if len(rows) > MAX_TEMPLATES or len(plain) > MAX_BYTES:
-        raise GalleryError(f"{_WHERE}: expected at most {MAX_TEMPLATES} templates, got {len(rows)}")
+    if len(rows) > MAX_STORED or len(plain) > MAX_BYTES:
+        raise GalleryError(f"{_WHERE}: expected at most {MAX_STORED} templates, got {len(rows)}")
     if passphrase is None:
         return plain
     if len(passphrase) < MIN_PASSPHRASE:
