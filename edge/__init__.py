@@ -11,6 +11,8 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
     access     rights, cards, failures together clock     what time it is, and whether to believe it
     evaluate/  accuracy measured                tools/    doctor, bench, pictures
+    admin/     a site: its keys, records, doors; signed and published
+    passphrase  files under a passphrase
 """
 
 __version__ = "0.1.0"

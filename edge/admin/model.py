@@ -132,6 +132,7 @@ class Removal(_Record, frozen=True):
     at_utc: Utc
     version: int | None = None  # the first published version without the person
     doors: dict[Id, Utc] = {}  # who confirmed when
+    added_at_utc: Utc = ""  # when the person was: no version before can hold him
 
 
 class Accepted(_Record, frozen=True):

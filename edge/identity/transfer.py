@@ -1,33 +1,25 @@
 """A gallery as one file, to carry to another door or to keep. Bytes in, bytes out.
 
-Encrypted: magic, format, salt (16 bytes), then AES-256-GCM over the plaintext form, its key
-scrypt(passphrase) with N=2^15, r=8, p=1 (RFC 7914; 32 MiB and about 0.1 s a guess), magic, format
-and salt as associated data. Plaintext: JSON, vectors as base64 of float32 little-endian.
+Encrypted as in `edge.passphrase`. Plaintext: JSON, vectors as base64 of float32 little-endian.
 """
 
 from __future__ import annotations
 
-import secrets
-import unicodedata
 from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from msgspec import Meta
 
-from edge.disk import KEY_BYTES, seal, unseal
 from edge.errors import GalleryError
 from edge.identity.gallery import MAX_DIMENSION, MAX_STORED, build_gallery, check_template
+from edge.passphrase import decrypt, encrypt
 from edge.values import Template
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20  # 20,000 templates of 512 numbers take 58 MB as JSON
-MIN_PASSPHRASE = 8  # characters
 _MAGIC = b"doord gallery\0"
-_SALT_BYTES = 16
-_HEADER_BYTES = len(_MAGIC) + 1 + _SALT_BYTES
 _WHERE = "gallery file"
 
 
@@ -64,12 +56,7 @@ def export_gallery(templates: Sequence[Template], passphrase: str | None) -> byt
         raise GalleryError(f"{_WHERE}: expected at most {MAX_STORED} templates, got {len(rows)}")
     if passphrase is None:
         return plain
-    if len(passphrase) < MIN_PASSPHRASE:
-        raise GalleryError(
-            f"passphrase: expected at least {MIN_PASSPHRASE} characters, got {len(passphrase)}"
-        )
-    header = _MAGIC + bytes([FORMAT]) + secrets.token_bytes(_SALT_BYTES)
-    return header + seal(_key(passphrase, header), plain, header)
+    return encrypt(_MAGIC, FORMAT, plain, passphrase)
 
 
 def import_gallery(data: bytes, passphrase: str | None) -> list[Template]:
@@ -115,27 +102,10 @@ def _identity(row: Template) -> tuple[str, str, bytes]:
     return row.subject, row.model, row.vector.tobytes()
 
 
-def _key(passphrase: str, header: bytes) -> bytes:
-    # the same letters typed on another system may come composed differently
-    secret = unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass")
-    return Scrypt(salt=header[-_SALT_BYTES:], length=KEY_BYTES, n=2**15, r=8, p=1).derive(secret)
-
-
 def _decrypted(data: bytes, passphrase: str | None) -> bytes:
-    header, sealed = data[:_HEADER_BYTES], data[_HEADER_BYTES:]
-    if len(header) < _HEADER_BYTES:
-        raise GalleryError(f"{_WHERE}: is cut short: got {len(data)} bytes")
-    if header[len(_MAGIC)] != FORMAT:
-        raise GalleryError(
-            f"{_WHERE}: expected format {FORMAT}, got {header[len(_MAGIC)]}: made by another doord"
-        )
     if passphrase is None:
         raise GalleryError(f"{_WHERE}: is encrypted: expected a passphrase, got none")
-    key = _key(passphrase, header)
-    try:
-        return unseal(key, sealed, header, _WHERE)
-    except GalleryError:
-        raise GalleryError(f"{_WHERE}: wrong passphrase, or the file was altered or cut short") from None
+    return decrypt(_MAGIC, FORMAT, data, passphrase, _WHERE)
 
 
 def _parsed(plain: bytes) -> _File:
