@@ -6,20 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+from admin_site import at
 
 from edge.admin import checks
 from edge.admin.checks import Crowd, Disagreement, Lookalike, Population, Span
 from edge.admin.model import PersonTemplate
 from edge.errors import AdminError
 from edge.identity.match import distances
-
-
-def at(distance: float, plane: int = 0) -> np.ndarray:
-    """A unit vector of 8 numbers, `distance` from at(0) of the same plane; planes are 1.41 apart."""
-    vector = np.zeros(8, np.float32)
-    angle = 2 * np.arcsin(distance / 2)
-    vector[2 * plane : 2 * plane + 2] = np.cos(angle), np.sin(angle)
-    return vector
 
 
 def crowd_of(count: int, each: int = 3, dimension: int = 8, seed: int = 7) -> list[tuple[str, np.ndarray]]:

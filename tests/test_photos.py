@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from admin_site import at
 from conftest import PICTURES
-from test_checks import at
 
 from edge.admin.checks import Crowd, Population, stored_vector, vectors_of
 from edge.admin.model import PersonTemplate

@@ -71,12 +71,12 @@ def examine(
     site, people = records.site(), records.all(Person)
     population = _population(site, people)
     before = records.get(Checked, site.site)
-    known = before if before is not None and before.model == site.model and not full else None
+    known = None if full or before is None or not _useful(before, site) else before
     revisions = records.revisions(Person)
     changed = {s for s, revision in revisions.items() if known is None or known.revisions.get(s) != revision}
     found = checks.likenesses(population, changed, limit)
     kept = _still(known, changed, revisions)
-    checked = _merged(site, revisions, kept, found, known)
+    checked = _merged(site, revisions, kept, found)
     accepted, doors = records.all(Accepted), records.all(Door).values()
     pairs = tuple(Lookalike(one.one, one.other, one.distance) for one in checked.pairs)
     face_only = tuple(one.door for one in doors if one.face_only and one.retired_at_utc is None)
@@ -101,6 +101,11 @@ def examine(
     return report, checked
 
 
+def _useful(checked: Checked, site: Site) -> bool:
+    """Whether it is of these models, and lists every pair: of others nobody can tell who has changed."""
+    return checked.model == site.model and checked.count == len(checked.pairs)
+
+
 def _population(site: Site, people: Mapping[str, Person]) -> Population:
     return Population.of(
         [
@@ -116,17 +121,10 @@ def _still(known: Checked | None, changed: set[str], there: Mapping[str, int]) -
     return [] if known is None else [one for one in known.pairs if {one.one, one.other} <= same]
 
 
-def _merged(
-    site: Site,
-    revisions: dict[str, int],
-    kept: Sequence[Likeness],
-    found: Likenesses,
-    known: Checked | None,
-) -> Checked:
+def _merged(site: Site, revisions: dict[str, int], kept: Sequence[Likeness], found: Likenesses) -> Checked:
     new = [Likeness(one.one, one.other, one.distance) for one in found.pairs]
     pairs = sorted([*kept, *new], key=lambda one: one.distance)[: checks.MOST_PAIRS]
-    unlisted = 0 if known is None else known.count - len(known.pairs)
-    return Checked(site.model, revisions, pairs, len(kept) + unlisted + found.count)
+    return Checked(site.model, revisions, pairs, len(kept) + found.count)
 
 
 def _is_accepted(pair: Lookalike, accepted: Mapping[str, Accepted]) -> bool:
