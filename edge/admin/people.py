@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from edge.admin.checks import Population, vectors_of
 from edge.admin.csv_file import Entry
 from edge.admin.model import (
     Accepted,
@@ -20,6 +23,7 @@ from edge.admin.model import (
     Person,
     Removal,
     Schedule,
+    Site,
 )
 from edge.admin.records import Records
 from edge.errors import AdminError, ConfigError, TableError
@@ -268,6 +272,19 @@ def change_card(records: Records, card_id: str, change: str) -> tuple[str, Card]
                 edit(records, subject, {"cards": rest if change == "remove" else [*rest, new]})
                 return subject, card if change == "remove" else new
     raise AdminError(f"card {card_id!r:.40}: is not there: see doord admin card list")
+
+
+# Templates
+
+
+def population_of(site: Site, everybody: Mapping[str, Person]) -> Population:
+    """All who have templates. Raises AdminError: a template is damaged, or not of the site's models."""
+    return Population.of([(subject, _vectors(site, one)) for subject, one in everybody.items()])
+
+
+def _vectors(site: Site, person: Person) -> NDArray[np.float32]:
+    templates = [one for one in person.templates if one.model == site.model]
+    return vectors_of(templates, site.dimension, f"person {person.subject}")
 
 
 # What is kept of one person

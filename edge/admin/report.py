@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.admin import checks
-from edge.admin.checks import Disagreement, Likenesses, Lookalike, Population, Risk, Span
+from edge.admin import checks, second
+from edge.admin.checks import Disagreement, Likenesses, Lookalike, Risk, Span
 from edge.admin.model import Accepted, Checked, Door, Likeness, Person, Site
-from edge.admin.people import past_retention
+from edge.admin.people import past_retention, population_of
 from edge.admin.records import Records
 from edge.values import DISTANCE_CEILING
 
@@ -69,7 +69,7 @@ def examine(
         AdminError, GalleryError: a record that can't be read.
     """
     site, people = records.site(), records.all(Person)
-    population = _population(site, people)
+    population = population_of(site, people)
     before = records.get(Checked, site.site)
     known = None if full or before is None or not _useful(before, site) else before
     revisions = records.revisions(Person)
@@ -77,8 +77,9 @@ def examine(
     found = checks.likenesses(population, changed, limit)
     kept = _still(known, changed, revisions)
     checked = _merged(site, revisions, kept, found)
-    accepted, doors = records.all(Accepted), records.all(Door).values()
+    accepted, doors = second.in_force(records), records.all(Door).values()
     pairs = tuple(Lookalike(one.one, one.other, one.distance) for one in checked.pairs)
+    enrolled = frozenset(population.subjects)
     face_only = tuple(one.door for one in doors if one.face_only and one.retired_at_utc is None)
     risk = checks.risk(fmr, len(population.subjects), len(population.vectors), site.tries_per_person_per_day)
     report = GalleryReport(
@@ -94,7 +95,7 @@ def examine(
         max_fpir=site.max_fpir,
         face_only_doors=face_only,
         fpir_refused=bool(face_only) and _fpir_refused(risk, site, accepted),
-        without_template=tuple(s for s, one in people.items() if not one.templates),
+        without_template=tuple(s for s in people if s not in enrolled),
         without_consent=tuple(s for s, one in people.items() if not one.consent),
         past_retention=tuple(one.subject for one in past_retention(people.values(), now_local)),
     )
@@ -104,15 +105,6 @@ def examine(
 def _useful(checked: Checked, site: Site) -> bool:
     """Whether it is of these models, and lists every pair: of others nobody can tell who has changed."""
     return checked.model == site.model and checked.count == len(checked.pairs)
-
-
-def _population(site: Site, people: Mapping[str, Person]) -> Population:
-    return Population.of(
-        [
-            (subject, checks.vectors_of(person.templates, site.dimension, f"person {subject}"))
-            for subject, person in people.items()
-        ]
-    )
 
 
 def _still(known: Checked | None, changed: set[str], there: Mapping[str, int]) -> list[Likeness]:
