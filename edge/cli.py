@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_door import door_parser, state
 from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
         "file", nargs="?", type=Path
     )
+    admin_parser(commands.add_parser("admin", help="many doors: people, keys, publishing"), shared)
     _bench_parser(command("bench", _bench, "milliseconds per stage and memory, on this machine"))
     _evaluate_parser(command("evaluate", _evaluate, "accuracy on labelled pictures"))
     return parser

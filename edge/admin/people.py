@@ -95,9 +95,16 @@ class Imported:
 
 
 def import_people(
-    records: Records, entries: Sequence[Entry], update: bool, now_utc: str, where: str
+    records: Records,
+    entries: Sequence[Entry],
+    update: bool,
+    now_utc: str,
+    where: str,
+    keep: bool = True,
 ) -> Imported:
     """Take all rows or none; `update` also changes people who are there, in the columns of the file.
+
+    Unless `keep`, it is only tried.
 
     Raises:
         TableError: one line for every row that can't be taken.
@@ -119,7 +126,7 @@ def import_people(
         mistakes += _contradictions(records, people, {entry.subject: entry.row for entry in entries}, where)
         if mistakes:
             raise TableError("\n".join(mistakes))
-        for person in people:
+        for person in people if keep else ():
             records.put(person.subject, person)
     return Imported(tuple(added), tuple(changed))
 

@@ -1,0 +1,17 @@
+"""`doord admin`: a site's people, doors and what is published to them."""
+
+from __future__ import annotations
+
+import argparse
+
+from edge.cli_admin_common import Parsers
+from edge.cli_admin_enrol import enrol_parser
+from edge.cli_admin_people import people_parser
+
+
+def admin_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """Add the commands of `doord admin`."""
+    actions = sub.add_subparsers(required=True, metavar="COMMAND")
+    parsers = Parsers(shared)
+    people_parser(actions, parsers)
+    enrol_parser(actions, parsers)
