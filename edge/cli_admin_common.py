@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from edge.errors import AdminError
 
 if TYPE_CHECKING:
-    from edge.admin.home import Home
+    from edge.admin.folder import OpenSite
 
 FOLDER = "DOORD_ADMIN_DIR"
 DEFAULT_FOLDER = Path("~/.local/share/doord-admin")
@@ -62,15 +62,16 @@ def folder(options: argparse.Namespace) -> Path:
 
 
 @contextmanager
-def opened(options: argparse.Namespace) -> Iterator[Home]:
+def opened(options: argparse.Namespace) -> Iterator[OpenSite]:
     """The site, this process's alone. Asks for the passphrase."""
-    from edge.admin.home import open_home
-    from edge.admin.keystore import SITE_PASSPHRASE, ask_passphrase
+    from edge.admin.folder import RECORDS, OpenSite
+    from edge.admin.keystore import SITE_VARIABLE, ask_passphrase
 
-    with ExitStack() as stack:
-        yield open_home(
-            folder(options), stack, partial(ask_passphrase, SITE_PASSPHRASE, f"the keys in {folder(options)}")
-        )
+    where = folder(options)
+    if not (where / RECORDS).exists():
+        raise AdminError(f"{where}: expected a site, got none: doord admin init, or name another --dir")
+    with OpenSite(where, ask_passphrase(SITE_VARIABLE, f"the keys in {where}")) as site:
+        yield site
 
 
 def now() -> datetime:
@@ -81,6 +82,12 @@ def now() -> datetime:
 def now_utc() -> str:
     """The same, RFC 3339 to the second."""
     return f"{now():%Y-%m-%dT%H:%M:%SZ}"
+
+
+def now_local(site: OpenSite) -> str:
+    """The time on the site's clocks, as `rights.yaml` writes one."""
+    zone = ZoneInfo(site.records.site().time_zone)
+    return now().astimezone(zone).strftime("%Y-%m-%dT%H:%M")
 
 
 def say(*lines: str) -> None:

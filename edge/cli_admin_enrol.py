@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_admin_common import Actions, Parsers, dry_run, now, now_utc, opened, read_file, say, say_json
+from edge.cli_admin_common import Actions, Parsers, dry_run, now_local, now_utc, opened, read_file, say, say_json
 from edge.config import CameraConfig, ModelsConfig, QualityConfig, load_config
 from edge.errors import AdminError, EnrolmentError
 from edge.progress import bar
 
 if TYPE_CHECKING:
     from edge.admin.checks import Span
-    from edge.admin.home import Home
+    from edge.admin.folder import OpenSite
     from edge.admin.photos import Portrait, Seen
     from edge.admin.report import GalleryReport
     from edge.admin.studio import Studio
@@ -50,8 +50,8 @@ def _enrol(options: argparse.Namespace) -> int:
     if sources.count(True) != 1 or (options.subject is None) != (options.folder is not None):
         raise AdminError("expected ID and photographs, ID and --camera, or --folder alone")
     models, gate = _models(options)
-    with opened(options) as home:
-        pipeline, studio = _studio(home, models, gate)
+    with opened(options) as site:
+        pipeline, studio = _studio(site, models, gate)
         if options.folder is not None:
             return _enrol_folder(options, studio)
         seen = _sitting(options.camera, pipeline, studio) if options.camera else _files(options, studio)
@@ -68,12 +68,12 @@ def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
     return config.models, config.quality
 
 
-def _studio(home: Home, models: ModelsConfig, gate: QualityConfig) -> tuple[Pipeline, Studio]:
+def _studio(site: OpenSite, models: ModelsConfig, gate: QualityConfig) -> tuple[Pipeline, Studio]:
     from edge.admin.studio import Studio
     from edge.vision.pipeline import Pipeline
 
     pipeline = Pipeline.load(models, gate)
-    return pipeline, Studio(home.records, pipeline, pipeline.embedder.model)
+    return pipeline, Studio(site.records, pipeline, pipeline.embedder.model)
 
 
 def _files(options: argparse.Namespace, studio: Studio) -> list[Seen]:
@@ -161,9 +161,9 @@ def _tell_portrait(options: argparse.Namespace, done: Portrait) -> None:
 def _report(options: argparse.Namespace) -> int:
     from edge.admin import report
 
-    with opened(options) as home:
-        found, checked = report.examine(home.records, fmr_of(home), home.now_local(now()), options.full)
-        report.keep(home.records, checked, {})
+    with opened(options) as site:
+        found, checked = report.examine(site.records, fmr_of(site), now_local(site), options.full)
+        report.keep(site.records, checked, {})
     tell_report(options, found)
     return int(bool(found.refusals))
 
@@ -183,12 +183,12 @@ def _questions(refusals: Sequence[str]) -> list[str]:
     return shown + ([f"and {len(refusals) - 50} more"] if len(refusals) > 50 else [])
 
 
-def fmr_of(home: Home) -> Span:
+def fmr_of(site: OpenSite) -> Span:
     """The measured FMR of the site's embedder. Raises AdminError: it was not measured."""
     from edge.admin.checks import Span
     from edge.vision.manifest import ModelShelf
 
-    entry = ModelShelf.open().entry(home.records.site().model, "embedder")
+    entry = ModelShelf.open().entry(site.records.site().model, "embedder")
     found = entry.fmr_measured
     if found is None:
         raise AdminError(f"{entry.id}: expected its measured FMR in the manifest, got none: doord evaluate")

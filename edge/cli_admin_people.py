@@ -12,7 +12,7 @@ from edge.cli_admin_common import (
     Actions,
     Parsers,
     dry_run,
-    now,
+    now_local,
     now_utc,
     opened,
     read_file,
@@ -137,10 +137,10 @@ def _add(options: argparse.Namespace) -> int:
     from edge.admin.model import Person
 
     fields = _told(options, _FIELDS)
-    with opened(options) as home:
+    with opened(options) as site:
         extended = bool(options.extended_release)
         person = Person(subject=options.subject, added_at_utc=now_utc(), extended_release=extended, **fields)
-        people.add(home.records, person)
+        people.add(site.records, person)
     tell(options, f"{person.subject}: added; doord admin enrol {person.subject} PHOTO…", added=person.subject)
     return 0
 
@@ -153,8 +153,8 @@ def _edit(options: argparse.Namespace) -> int:
         changes["extended_release"] = options.extended_release
     if not changes:
         raise AdminError("expected something to change, got nothing: see doord admin person edit --help")
-    with opened(options) as home:
-        people.edit(home.records, options.subject, changes)
+    with opened(options) as site:
+        people.edit(site.records, options.subject, changes)
     tell(options, f"{options.subject}: changed", changed=options.subject)
     return 0
 
@@ -162,12 +162,12 @@ def _edit(options: argparse.Namespace) -> int:
 def _change(options: argparse.Namespace) -> int:
     from edge.admin import people
 
-    with opened(options) as home, home.records.transaction():
+    with opened(options) as site, site.records.transaction():
         for subject in options.subjects:
             if options.change == "remove":
-                people.remove(home.records, subject, now_utc())
+                people.remove(site.records, subject, now_utc())
             else:
-                people.edit(home.records, subject, {"enabled": options.change == "enable"})
+                people.edit(site.records, subject, {"enabled": options.change == "enable"})
     for subject in options.subjects:
         tell(options, f"{subject}: {options.change}d; push to tell the doors", subject=subject)
     return 0
@@ -178,10 +178,10 @@ def _list(options: argparse.Namespace) -> int:
     from edge.admin.model import Person
     from edge.admin.people import past_retention
 
-    with opened(options) as home:
-        everybody = list(home.records.all(Person).values())
+    with opened(options) as site:
+        everybody = list(site.records.all(Person).values())
         if options.past_retention:
-            everybody = past_retention(everybody, home.now_local(now()))
+            everybody = past_retention(everybody, now_local(site))
     if options.csv:
         say(write_table(everybody).rstrip("\r\n"))
         return 0
@@ -197,8 +197,8 @@ def _row(one: Person) -> tuple[object, ...]:
 def _show(options: argparse.Namespace) -> int:
     from edge.admin import people
 
-    with opened(options) as home:
-        person = people.find(home.records, options.subject)
+    with opened(options) as site:
+        person = people.find(site.records, options.subject)
     cards = [{"card": card.digest.hex()[:12], "enabled": card.enabled} for card in person.cards]
     templates = [
         {"model": one.model, "enrolled_at_utc": one.enrolled_at_utc, "photo": one.photo, **one.quality}
@@ -225,9 +225,9 @@ def _import(options: argparse.Namespace) -> int:
     if options.file is None:
         raise AdminError("expected a CSV file or --template, got neither")
     entries = csv_file.read_table(read_file(options.file), str(options.file))
-    with opened(options) as home:
+    with opened(options) as site:
         done = people.import_people(
-            home.records, entries, options.update, now_utc(), str(options.file), keep=not options.dry_run
+            site.records, entries, options.update, now_utc(), str(options.file), keep=not options.dry_run
         )
     words = f"{len(done.added)} added, {len(done.changed)} changed"
     tell(options, f"would be: {words}" if options.dry_run else words, added=done.added, changed=done.changed)
@@ -237,8 +237,8 @@ def _import(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from edge.admin.people import everything_about
 
-    with opened(options) as home:
-        data = everything_about(home.records, options.subject)
+    with opened(options) as site:
+        data = everything_about(site.records, options.subject)
     write_file(options.file, data)
     tell(options, f"{options.file}: all that is stored about {options.subject}", bytes=len(data))
     return 0
@@ -252,8 +252,8 @@ def _add_card(options: argparse.Namespace) -> int:
     from edge.identity.credentials import card_text
 
     card, expires = card_text(options.format, options.number), moment(options.expires)
-    with opened(options) as home:
-        made = people.give_card(home.records, options.subject, card, not options.disabled, expires)
+    with opened(options) as site:
+        made = people.give_card(site.records, options.subject, card, not options.disabled, expires)
     card_id = made.digest.hex()[:12]
     tell(options, f"{options.subject}: card {card_id}", subject=options.subject, card=card_id)
     return 0
@@ -262,10 +262,10 @@ def _add_card(options: argparse.Namespace) -> int:
 def _list_cards(options: argparse.Namespace) -> int:
     from edge.admin.model import Person
 
-    with opened(options) as home:
+    with opened(options) as site:
         rows = [
             (card.digest.hex()[:12], subject, card.enabled, card.expires_at)
-            for subject, one in home.records.each(Person)
+            for subject, one in site.records.each(Person)
             for card in one.cards
         ]
     show(options, ("card", "subject", "enabled", "expires_at"), rows)
@@ -275,8 +275,8 @@ def _list_cards(options: argparse.Namespace) -> int:
 def _change_cards(options: argparse.Namespace) -> int:
     from edge.admin import people
 
-    with opened(options) as home, home.records.transaction():
-        changed = [people.change_card(home.records, card_id, options.change) for card_id in options.ids]
+    with opened(options) as site, site.records.transaction():
+        changed = [people.change_card(site.records, card_id, options.change) for card_id in options.ids]
     for subject, card in changed:
         card_id = card.digest.hex()[:12]
         tell(options, f"{subject}: card {card_id} {options.change}d", subject=subject, card=card_id)
@@ -291,8 +291,8 @@ def _set_group(options: argparse.Namespace) -> int:
     from edge.admin.model import Group
 
     fields = _told(options, ("doors", "schedule", "from_", "until"))
-    with opened(options) as home:
-        people.put_group(home.records, options.name, Group(**fields))
+    with opened(options) as site:
+        people.put_group(site.records, options.name, Group(**fields))
     tell(options, f"group {options.name}: set", group=options.name)
     return 0
 
@@ -300,11 +300,11 @@ def _set_group(options: argparse.Namespace) -> int:
 def _list_groups(options: argparse.Namespace) -> int:
     from edge.admin.model import Group, Person
 
-    with opened(options) as home:
-        members = [one for person in home.records.all(Person).values() for one in person.groups]
+    with opened(options) as site:
+        members = [one for person in site.records.all(Person).values() for one in person.groups]
         rows = [
             (name, members.count(name), one.doors, one.schedule, one.from_, one.until)
-            for name, one in home.records.all(Group).items()
+            for name, one in site.records.all(Group).items()
         ]
     show(options, ("group", "people", "doors", "schedule", "from", "until"), rows)
     return 0
@@ -314,8 +314,8 @@ def _remove_group(options: argparse.Namespace) -> int:
     from edge.admin import people
     from edge.admin.model import Group
 
-    with opened(options) as home:
-        people.forget(home.records, Group, options.name)
+    with opened(options) as site:
+        people.forget(site.records, Group, options.name)
     tell(options, f"group {options.name}: removed", group=options.name)
     return 0
 
@@ -325,8 +325,8 @@ def _set_schedule(options: argparse.Namespace) -> int:
     from edge.admin.model import Schedule
 
     periods = [_period(text) for text in options.periods]
-    with opened(options) as home:
-        people.put_schedule(home.records, options.name, Schedule(periods))
+    with opened(options) as site:
+        people.put_schedule(site.records, options.name, Schedule(periods))
     tell(options, f"schedule {options.name}: set", schedule=options.name)
     return 0
 
@@ -354,10 +354,10 @@ def _days(part: str) -> list[Any]:
 def _list_schedules(options: argparse.Namespace) -> int:
     from edge.admin.model import Schedule
 
-    with opened(options) as home:
+    with opened(options) as site:
         rows = [
             (name, [f"{','.join(p.days)}/{p.from_}-{p.until}" for p in one.periods])
-            for name, one in home.records.all(Schedule).items()
+            for name, one in site.records.all(Schedule).items()
         ]
     show(options, ("schedule", "periods"), rows)
     return 0
@@ -367,7 +367,7 @@ def _remove_schedule(options: argparse.Namespace) -> int:
     from edge.admin import people
     from edge.admin.model import Schedule
 
-    with opened(options) as home:
-        people.forget(home.records, Schedule, options.name)
+    with opened(options) as site:
+        people.forget(site.records, Schedule, options.name)
     tell(options, f"schedule {options.name}: removed", schedule=options.name)
     return 0

@@ -9,7 +9,7 @@ import pytest
 from admin_site import NOW, door, new_records, person
 
 from edge.admin import people
-from edge.admin.receipts import brought_back, confirm, published, receipts
+from edge.admin.receipts import confirm, published, receipts
 from edge.admin.records import Records
 
 REMOVED, T1, T2 = "2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z", "2026-02-03T00:00:00Z"
@@ -72,11 +72,3 @@ def test_a_later_push_does_not_move_the_version_of_an_earlier_removal(records):
     published(records, 5)
     published(records, 6)
     assert [one.version for one in receipts(records)] == [5]
-
-
-def test_a_version_that_may_hold_a_removed_person_is_known(records):
-    assert brought_back(records, 4, NOW) == ["ada"]
-    published(records, 5)
-    assert brought_back(records, 4, T1) == ["ada"]
-    assert brought_back(records, 5, T1) == []
-    assert brought_back(records, 4, "2025-12-31T00:00:00Z") == []  # from before the person came

@@ -132,7 +132,7 @@ class Removal(_Record, frozen=True):
     at_utc: Utc
     version: int | None = None  # the first published version without the person
     doors: dict[Id, Utc] = {}  # who confirmed when
-    added_at_utc: Utc = ""  # when the person was: no version before can hold him
+    added_at_utc: Utc = ""  # when the person was: doors retired before never had him
 
 
 class Accepted(_Record, frozen=True):
@@ -141,15 +141,6 @@ class Accepted(_Record, frozen=True):
     limit: float  # holds down to this distance (L2), or up to this FPIR (0..1)
     by: str
     at_utc: Utc
-    keyid: str = ""  # of the second signer, where the site has one
-    signature: str = ""  # his, hex, over what `second.statement` says
-
-
-class SecondSigner(_Record, frozen=True):
-    """Who else must put a key to what is accepted."""
-
-    public_key: dict[str, object]  # securesystemslib's Key.to_dict, and its keyid under "keyid"
-    added_at_utc: Utc
 
 
 class Likeness(_Record, frozen=True):

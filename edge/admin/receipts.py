@@ -73,15 +73,3 @@ def _receipt(removal: Removal, doors: Mapping[str, Door]) -> Receipt:
         retired,
         complete=removal.version is not None and not missing,
     )
-
-
-def brought_back(records: Records, version: int, published_at_utc: str) -> list[str]:
-    """Subjects that are removed, but may be in the content of `version`: to publish it returns them."""
-    return sorted(
-        {
-            removal.subject
-            for removal in records.all(Removal).values()
-            if removal.added_at_utc <= published_at_utc
-            and (removal.version is None or removal.version > version)
-        }
-    )

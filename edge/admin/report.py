@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.admin import checks, second
+from edge.admin import checks
 from edge.admin.checks import Disagreement, Likenesses, Lookalike, Risk, Span
 from edge.admin.model import Accepted, Checked, Door, Likeness, Person, Site
 from edge.admin.people import past_retention, population_of
@@ -77,7 +77,7 @@ def examine(
     found = checks.likenesses(population, changed, limit)
     kept = _still(known, changed, revisions)
     checked = _merged(site, revisions, kept, found)
-    accepted, doors = second.in_force(records), records.all(Door).values()
+    accepted, doors = records.all(Accepted), records.all(Door).values()
     pairs = tuple(Lookalike(one.one, one.other, one.distance) for one in checked.pairs)
     enrolled = frozenset(population.subjects)
     face_only = tuple(one.door for one in doors if one.face_only and one.retired_at_utc is None)
@@ -143,10 +143,11 @@ def acceptances(report: GalleryReport, name: str, now_utc: str) -> dict[str, Acc
     return found
 
 
-def accepted_by(records: Records) -> str:
-    """Who accepted the FPIR that the doors are to accept; empty: nobody had to."""
+def accepted_by(records: Records, report: GalleryReport) -> str:
+    """Who accepted before what doors must be told of; empty: there is nothing they would refuse."""
     found = records.get(Accepted, FPIR)
-    return "" if found is None else found.by
+    needed = report.face_only_doors and not report.risk.fpir.high <= report.max_fpir
+    return found.by if found is not None and needed else ""
 
 
 def keep(records: Records, checked: Checked, accepted: Mapping[str, Accepted]) -> None:
