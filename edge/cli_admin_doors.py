@@ -8,7 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_admin_common import Actions, Parsers, now, now_local, now_utc, opened, say, say_json, show, tell, write_file
+from edge.cli_admin_common import (
+    Actions,
+    Parsers,
+    now,
+    now_local,
+    now_utc,
+    opened,
+    say,
+    say_json,
+    show,
+    tell,
+    write_file,
+)
 from edge.cli_card import moment
 from edge.errors import AdminError
 
@@ -24,7 +36,9 @@ def doors_parser(actions: Actions, parsers: Parsers) -> None:
     door = parsers.group(actions, "door", "the doors of the site")
     sub = parsers.add(door, "add", _add, "a new door, and the one file that makes it part of the site")
     sub.add_argument("door", metavar="ID")
-    sub.add_argument("file", type=Path, metavar="FILE", help="made; copy it to the door, doord join, delete it")
+    sub.add_argument(
+        "file", type=Path, metavar="FILE", help="made; copy it to the door, doord join, delete it"
+    )
     sub.add_argument(
         "--card-and-face", action="store_true", help="no face alone opens it, so FPIR does not matter there"
     )

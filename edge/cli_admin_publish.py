@@ -1,4 +1,4 @@
-"""`doord admin push | rollback | refresh | republish | versions`: what doors get to know, and when."""
+"""`doord admin push | rollback | refresh | versions`: what doors get to know, and when."""
 
 from __future__ import annotations
 
@@ -6,39 +6,44 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_admin_common import Actions, Parsers, dry_run, now, now_local, now_utc, opened, say, say_json, show
+from edge.cli_admin_common import (
+    Actions,
+    Parsers,
+    dry_run,
+    now,
+    now_local,
+    now_utc,
+    opened,
+    say,
+    say_json,
+    show,
+)
 from edge.cli_admin_enrol import fmr_of, tell_report
 from edge.cli_admin_site import SECOND_ROLE, second_signer
-from edge.errors import AdminError, LinkError
+from edge.errors import AdminError
 from edge.progress import bar
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
-    from edge.admin.folder import OpenSite
     from edge.admin.release import Release
 
 
 def publish_parser(actions: Actions, parsers: Parsers) -> None:
-    """Add push, rollback, refresh, republish, versions, export-tree and broker-files."""
+    """Add push, rollback, refresh and versions."""
     sub = parsers.add(actions, "push", _push, "sign what the records say, and publish it to all doors")
     sub.add_argument("--accept", metavar="NAME", default="", help="who takes what the report questions")
     sub.add_argument("--second-signer", type=Path, metavar="FILE", help="the second signer's key")
     sub.add_argument("--note", default="", help="kept with the version")
-    sub.add_argument("--no-publish", action="store_true", help="sign only; doord admin republish later")
     dry_run(sub)
     sub = parsers.add(actions, "rollback", _rollback, "publish an earlier version's content as a new version")
     sub.add_argument("version", type=int)
     sub.add_argument("--note", default="")
     dry_run(sub)
-    dry_run(parsers.add(actions, "refresh", _refresh, "sign the newest version as fresh again, and publish it"))
-    dry_run(parsers.add(actions, "republish", _republish, "publish all again, such as after a broker's loss"))
+    dry_run(
+        parsers.add(actions, "refresh", _refresh, "sign the newest version as fresh again, and publish it")
+    )
     parsers.add(actions, "versions", _versions, "what was published, the newest last")
-    sub = parsers.add(actions, "export-tree", _export_tree, "the same as files, such as on a USB stick")
-    sub.add_argument("folder", type=Path)
-    sub = parsers.add(actions, "broker-files", _broker_files, "configuration and certificates for Mosquitto")
-    sub.add_argument("folder", type=Path)
-    sub.add_argument("--host", action="append", default=[], help="more names and addresses of the broker")
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -55,25 +60,21 @@ def _push(options: argparse.Namespace) -> int:
         accepted = report.acceptances(found, options.accept, now_utc())
         by = options.accept if found.refusals else report.accepted_by(site.records, found)
         also = _also(options)
-        done = release.push(
-            site, now(), by, options.note, also, bar("targets"), dry_run=options.dry_run
-        )
+        done = release.push(site, now(), by, options.note, also, bar("targets"), dry_run=options.dry_run)
         if not options.json:
             tell_report(options, found)
         if not options.dry_run:
             report.keep(site.records, checked, accepted)
             receipts.published(site.records, done.publication.version)
-        return _publish(options, site, done)
+        return _publish(options, done)
 
 
 def _also(options: argparse.Namespace) -> list[CryptoSigner]:
     return [second_signer(options).signer(SECOND_ROLE)] if options.second_signer else []
 
 
-def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
+def _publish(options: argparse.Namespace, done: Release) -> int:
     """Tell what was signed, and give it to the broker."""
-    from edge.admin.publish import publish
-
     one = done.publication
     facts = {
         "version": one.version,
@@ -90,12 +91,6 @@ def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
         would = "would be signed as" if options.dry_run else "signed as"
         size = f"{len(done.targets)} targets of {done.target_bytes:,} bytes are new"
         say(f"{would} version {one.version}: {one.subjects} people, {one.templates} templates; {size}")
-    if options.dry_run or getattr(options, "no_publish", False):
-        return 0
-    try:
-        publish(site, bar("published"))
-    except LinkError as error:
-        raise LinkError(f"{error}; version {one.version} is signed: doord admin republish") from None
     return 0
 
 
@@ -110,7 +105,7 @@ def _rollback(options: argparse.Namespace) -> int:
             one = there[options.version]
             say(f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new")
             return 0
-        return _publish(options, site, release.rollback(site, options.version, now(), options.note))
+        return _publish(options, release.rollback(site, options.version, now(), options.note))
 
 
 def _refresh(options: argparse.Namespace) -> int:
@@ -120,20 +115,7 @@ def _refresh(options: argparse.Namespace) -> int:
         if options.dry_run:
             say(f"would sign version {site.tree.version} as fresh again")
             return 0
-        return _publish(options, site, release.refresh(site, now()))
-
-
-def _republish(options: argparse.Namespace) -> int:
-    from edge.admin.publish import publish
-
-    with opened(options) as site:
-        version = site.tree.version
-        if options.dry_run:
-            say(f"would publish version {version} again")
-            return 0
-        publish(site, bar("published"))
-    say_json({"version": version}) if options.json else say(f"version {version}: published")
-    return 0
+        return _publish(options, release.refresh(site, now()))
 
 
 def _versions(options: argparse.Namespace) -> int:
@@ -141,7 +123,15 @@ def _versions(options: argparse.Namespace) -> int:
 
     with opened(options) as site:
         rows = [
-            (one.version, one.at_utc, one.subjects, one.templates, bool(one.targets), one.accepted_by, one.note)
+            (
+                one.version,
+                one.at_utc,
+                one.subjects,
+                one.templates,
+                bool(one.targets),
+                one.accepted_by,
+                one.note,
+            )
             for one in release.publications(site)
         ]
     show(options, ("version", "at_utc", "people", "templates", "kept", "accepted_by", "note"), rows)

@@ -38,16 +38,24 @@ def site_parser(actions: Actions, parsers: Parsers) -> None:
     sub = parsers.add(site, "set", _set, "change settings; doors hear of it with the next push")
     for name, (flag, kind, words) in _SETTINGS.items():
         sub.add_argument(flag, dest=name, type=kind, help=words)
-    sub.add_argument("--holiday", dest="holidays", action="append", metavar="DATE", help="all of them; '': none")
-    sub.add_argument("--others", action="append", metavar="GROUP", help="of who has a face but no rights here")
-    sub = parsers.add(actions, "second-signer", _second, "another person's key, without whom nothing is accepted")
+    sub.add_argument(
+        "--holiday", dest="holidays", action="append", metavar="DATE", help="all of them; '': none"
+    )
+    sub.add_argument(
+        "--others", action="append", metavar="GROUP", help="of who has a face but no rights here"
+    )
+    sub = parsers.add(
+        actions, "second-signer", _second, "another person's key, without whom nothing is accepted"
+    )
     sub.add_argument("file", type=Path, metavar="FILE", help="made, for that person to keep")
     _root_keys(sub)
     sub = parsers.add(actions, "rotate-keys", _rotate, "replace keys by new ones, signed by root")
     sub.add_argument("names", nargs="+", metavar="KEY", choices=_KEYS, help=", ".join(_KEYS))
     _root_keys(sub)
     dry_run(sub)
-    parsers.add(actions, "verify", _verify, "whether signatures hold, and records and what is published agree")
+    parsers.add(
+        actions, "verify", _verify, "whether signatures hold, and records and what is published agree"
+    )
 
 
 def _init_parser(sub: argparse.ArgumentParser) -> None:
@@ -60,7 +68,12 @@ def _init_parser(sub: argparse.ArgumentParser) -> None:
 
 def _root_keys(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--root-keys", action="append", type=Path, default=[], metavar="FILE", help="default: root.keys beside"
+        "--root-keys",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="default: root.keys beside",
     )
 
 
@@ -192,9 +205,7 @@ def _second(options: argparse.Namespace) -> int:
         key = Keystore.create(options.file, name, [SECOND_ROLE], passphrase).signer(SECOND_ROLE).public_key
         rotate(site, [], opened_roots, now(), {SECOND_ROLE: [key]})
         site.records.put_site(msgspec.structs.replace(site.records.site(), second_signer=True))
-    tell(
-        options, f"{options.file}: key {key.keyid[:12]}; publish to tell the doors", file=str(options.file)
-    )
+    tell(options, f"{options.file}: key {key.keyid[:12]}; publish to tell the doors", file=str(options.file))
     return 0
 
 

@@ -75,6 +75,10 @@ class PayloadError(DoordError, ValueError):
     """Foreign bytes (broker, socket) that are not what the contract says."""
 
 
+class NotSigned(PayloadError):
+    """A message that no key signed that may, or that is not what was signed."""
+
+
 class LinkError(DoordError, ConnectionError):
     """The broker can't be reached; tried again for ever."""
 

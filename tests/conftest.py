@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from edge.config import ModelsConfig, QualityConfig
 from edge.vision.pictures import load_picture
 from edge.vision.pipeline import Pipeline
+
+# pytest --hypothesis-profile thorough: every decoder is fed that often; a minute or more each
+settings.register_profile("thorough", max_examples=100_000, deadline=None)
 
 PICTURES = Path(__file__).parent / "pictures"
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from admin_site import at
+from admin_people import at
 
 from edge.admin import checks
 from edge.admin.checks import Crowd, Disagreement, Lookalike, Population, Span

@@ -19,7 +19,6 @@ from broker import Authority, Broker, Listener, die_with_parent, free_port, tls_
 from edge.config import MqttConfig, TlsConfig
 from edge.errors import ConfigError
 from edge.link import broker as link_broker
-from edge.link import mqtt as module
 from edge.link import wire
 from edge.link.mqtt import MqttLink
 from edge.link.outbox import MemoryOutbox
@@ -250,7 +249,7 @@ def test_a_broker_that_is_not_there_is_told_once_and_found_when_it_comes(tmp_pat
 
 
 def test_a_broker_that_says_nothing_is_told(links, caplog, monkeypatch):
-    monkeypatch.setattr(module, "_CONNACK_S", 0.1)
+    monkeypatch.setattr(link_broker, "CONNACK_S", 0.1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

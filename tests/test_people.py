@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from admin_site import NOW, at, new_records, person
+from admin_people import NOW, at, new_records, person
 
 from edge.admin import people
 from edge.admin.csv_file import read_table, write_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from admin_site import at
+from admin_people import at
 from conftest import PICTURES
 
 from edge.admin.checks import Crowd, Population, stored_vector, vectors_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from admin_site import NOW, door, new_records, person
+from admin_people import door, new_records, person
 
 from edge.admin import people
 from edge.admin.receipts import confirm, published, receipts

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from admin_site import MODEL, NOW, at, door, new_records, person
+from admin_people import MODEL, NOW, at, door, new_records, person
 
 from edge.admin import checks, people, report
 from edge.admin.checks import Span

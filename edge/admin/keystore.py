@@ -34,6 +34,7 @@ SITE_VARIABLE = "DOORD_ADMIN_PASSPHRASE_FILE"
 ROOT_VARIABLE = "DOORD_ADMIN_ROOT_PASSPHRASE_FILE"
 _MAGIC = b"doord keys\0"
 _MAX_BYTES = 2**20
+_NEXT = "-next"
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +118,35 @@ class Keystore:
         self._write(file, self._passphrase)
         self._file = file
         self._signers.update(keys)
+
+    @property
+    def signers(self) -> tuple[CryptoSigner, ...]:
+        """All keys."""
+        return tuple(self._signers.values())
+
+    def prepare(self, names: Iterable[str]) -> dict[str, CryptoSigner]:
+        """New keys that wait beside those of `names` until `promote`; by name.
+
+        A key must be on the disk before anything counts on it, and the old one must stay until then.
+        """
+        made = {name: CryptoSigner.generate_ed25519() for name in names}
+        self.add({name + _NEXT: signer for name, signer in made.items()})
+        return made
+
+    def waiting(self) -> dict[str, CryptoSigner]:
+        """The keys that wait, by the name they will have."""
+        ends = [name for name in self._signers if name.endswith(_NEXT)]
+        return {name.removesuffix(_NEXT): self._signers[name] for name in ends}
+
+    def promote(self, names: Iterable[str]) -> None:
+        """Let keys that wait replace those of `names`. Raises GalleryKeyError."""
+        keys = dict(self._file.keys)
+        for name in names:
+            keys[name] = keys.pop(name + _NEXT)
+            self._signers[name] = self._signers.pop(name + _NEXT)
+        file = msgspec.structs.replace(self._file, keys=keys)
+        self._write(file, self._passphrase)
+        self._file = file
 
     def change_passphrase(self, passphrase: str) -> None:
         """Keep the same keys under another passphrase. Raises GalleryError: too short, or not written."""

@@ -158,3 +158,21 @@ class Checked(_Record, frozen=True):
     revisions: dict[Id, int]  # of each person's record when it was compared with all others
     pairs: list[Likeness]  # all that were found
     count: int  # of pairs, also of those too many to be kept
+
+
+class Seen(_Record, frozen=True):
+    """The highest that a door has reported: none of it may go back."""
+
+    door: Id
+    at_utc: Utc  # of the newest report
+    starts: int  # the count in its epoch
+    seq: int  # of its last event
+    version: int  # of its gallery; 0: none
+
+
+class Ordered(_Record, frozen=True):
+    """The last order that a key signed; the next one's counter is above it, whatever the clock says."""
+
+    keyid: str
+    counter: int
+    at_utc: Utc

@@ -48,6 +48,11 @@ def site_key_id(site_key: bytes) -> bytes:
     return hmac.digest(site_key, b"doord site key id", "sha256")[:_KEY_ID_BYTES]
 
 
+def key_id_of(data: bytes) -> bytes:
+    """The id of the key that a target says it is sealed with; whatever stands there in other bytes."""
+    return data[len(_MAGIC) : _HEADER_BYTES]
+
+
 def seal_target(site_key: bytes, site: str, name: str, data: bytes) -> bytes:
     """A target's bytes, bound to site and name. Raises GalleryError: more than MAX_TARGET_BYTES."""
     header = _MAGIC + site_key_id(site_key)
@@ -69,7 +74,7 @@ def unseal_target(site_key: bytes, site: str, name: str, data: bytes) -> bytes:
     header = data[:_HEADER_BYTES]
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise GalleryError(f"{name}: expected a sealed target of doord, format 1, got {header[:6].hex(' ')}")
-    expected, got = site_key_id(site_key), header[len(_MAGIC) :]
+    expected, got = site_key_id(site_key), key_id_of(data)
     if not hmac.compare_digest(expected, got):
         raise GalleryKeyError(f"{name}: expected key {expected.hex()}, got {got.hex()}")
     return unseal(site_key, data[_HEADER_BYTES:], _bound_to(header, site, name), name)

@@ -1,7 +1,8 @@
-"""How to reach the broker: TLS, the password, and what to tell when it can't be reached."""
+"""How to reach the broker: TLS, the password, pauses, and what to tell when it can't be reached."""
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 from pathlib import Path
@@ -10,6 +11,8 @@ from edge.config import MqttConfig, TlsConfig
 from edge.errors import ConfigError
 
 CONNECT_S = 5.0  # TCP, then TLS; each
+CONNACK_S = 10.0
+STEADY_S = 10.0  # a connection that lasted this long ends the backing off
 
 
 def tls_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -65,6 +68,13 @@ def why_unreachable(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {CONNECT_S:g} s"
     return f"can't connect: {_cause(error)}"
+
+
+def pause_s(failures: int, retry_s: tuple[float, float]) -> float:
+    """How long to wait after so many failures; `retry_s`: the shortest and the longest."""
+    shortest, longest = retry_s
+    pause: float = min(longest, shortest * 2 ** min(failures, 10))
+    return pause * random.uniform(0.5, 1)  # noqa: S311  # doors must not knock in step
 
 
 def _cause(error: Exception) -> str:

@@ -13,35 +13,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import random
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
 from edge import __version__
 from edge.config import MqttConfig
-from edge.errors import LinkError
+from edge.errors import LinkError, PayloadError
 from edge.link import broker, wire
+from edge.link.client import BoundedClient
 from edge.link.port import Health, Outbox
 
 log = logging.getLogger(__name__)
 
+_MAX_PACKET_BYTES = 64 * 1024  # it subscribes to nothing: acknowledgements only
 _INBOX = 1000  # items; it only fills when the outbox thread hangs, as on a dying disk
-_CONNACK_S = 10.0
-_STEADY_S = 10.0  # a connection that lasted this long ends the backing off
 
 
 @dataclass(slots=True, eq=False)
 class _Session:
     """One connection. `over` is set by the outbox thread when it is at its end."""
 
-    client: Client
+    client: BoundedClient
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -183,26 +178,23 @@ class MqttLink:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._connect_once()
-            failures = 0 if time.monotonic() - began > _STEADY_S else failures + 1
-            shortest, longest = self._retry_s
-            pause = min(longest, shortest * 2 ** min(failures, 10))
-            self._stopping.wait(pause * random.uniform(0.5, 1))  # noqa: S311  # doors must not knock in step
+            failures = 0 if time.monotonic() - began > broker.STEADY_S else failures + 1
+            self._stopping.wait(broker.pause_s(failures, self._retry_s))
 
     def _connect_once(self) -> None:
         """Connect and wait until it is over."""
         session = _Session(self._new_client())
         self._listen(session)
         try:
-            session.client.connect(self._config.host, self._config.port, self._config.keepalive_s)
+            session.client.open()
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
             self._inbox.put(_Down(session, broker.why_unreachable(error)))
         else:
-            session.client.loop_start()
             self._wait_for_the_end(session)
-        _cut(session.client)
+        session.client.cut()
 
     def _wait_for_the_end(self, session: _Session) -> None:
-        deadline = time.monotonic() + _CONNACK_S
+        deadline = time.monotonic() + broker.CONNACK_S
         while not session.over.wait(0.2):
             if self._session is not session and time.monotonic() > deadline:
                 self._inbox.put(_Down(session, "no answer to CONNECT"))
@@ -210,18 +202,9 @@ class MqttLink:
             if self._stopping.is_set() and not self._sending.is_alive():
                 return
 
-    def _new_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"doord-{self._topics.site}-{self._topics.door}",
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = broker.CONNECT_S
-        if self._tls:
-            client.tls_set_context(self._tls)
-        if self._config.username:
-            client.username_pw_set(self._config.username, self._password)
+    def _new_client(self) -> BoundedClient:
+        client_id = f"doord-{self._topics.site}-{self._topics.door}"
+        client = BoundedClient(client_id, self._config, self._tls, self._password, _MAX_PACKET_BYTES)
         client.will_set(self._topics.status, wire.encode(self._status("offline")), qos=1, retain=True)
         return client
 
@@ -238,6 +221,10 @@ class MqttLink:
         def on_publish(_c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
             inbox.put(_Acked(session, mid, str(reason) if reason.is_failure else None))
 
+        def on_fault(fault: PayloadError) -> None:
+            inbox.put(_Down(session, str(fault)))
+
+        session.client.on_fault = on_fault
         session.client.on_connect = on_connect
         session.client.on_disconnect = on_disconnect
         session.client.on_publish = on_publish
@@ -371,14 +358,3 @@ class MqttLink:
                     self._handle(item)
         session.over.set()
         self._session = None
-
-
-def _cut(client: Client) -> None:
-    """End the connection without a goodbye where it still is; paho's thread ends with it."""
-    sock: Any = client.socket()
-    if sock is not None:
-        with contextlib.suppress(OSError):  # it is gone already
-            # the plain socket's: ssl's own pulls its object away from under paho's thread
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    # these hold the session, which holds the client: its sockets would stay open until a collection
-    client.on_connect = client.on_disconnect = client.on_publish = None

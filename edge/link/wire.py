@@ -44,6 +44,8 @@ NoticeKind = Literal[
     "ExitRequested",
     "Started",
     "Stopped",
+    "CommandObeyed",
+    "CommandRefused",
 ]
 
 
@@ -168,9 +170,34 @@ class Topics:
         return f"{self.base}/state"
 
     @property
+    def attestation(self) -> str:
+        """Retained; what the door says of itself, signed."""
+        return f"{self.base}/attestation"
+
+    @property
     def event(self) -> str:
         """One Event each."""
         return f"{self.base}/event"
+
+    @property
+    def command(self) -> str:
+        """Signed commands to the door, never retained."""
+        return f"{self.base}/command"
+
+    @property
+    def reply(self) -> str:
+        """The door's signed replies to them, never retained."""
+        return f"{self.base}/reply"
+
+    @property
+    def fence(self) -> str:
+        """The door's own echo: behind all that the broker sent before it."""
+        return f"{self.base}/fence"
+
+    @property
+    def gallery(self) -> str:
+        """The root of the site's signed tree; retained below it."""
+        return f"doord/{self.site}/gallery"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,158 @@
+"""The admin's folder: where keys, records and the signed tree lie, and how a site begins.
+
+site.keys   root.keys   records.db   ca.pem   admin.pem   admin.key   tree/{metadata,targets}/
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from securesystemslib.signer import CryptoSigner, Key
+
+from edge.admin.content import build
+from edge.admin.keystore import ROOT_NAMES, SITE_NAMES, Keystore
+from edge.admin.model import Site
+from edge.admin.pki import ADMIN_NAME, Authority, CaRecord
+from edge.admin.records import Records
+from edge.admin.sign import Tree
+from edge.config import MqttConfig, TlsConfig
+from edge.disk import KEY_BYTES, StateLock, make_private_folder, write_atomically
+from edge.errors import AdminError, GalleryError
+from edge.identity.sealing import COMMAND_KEYS, CommandKey
+
+CA = "ca"  # the id of the one record
+SITE_KEYS, ROOT_KEYS, RECORDS, TREE = "site.keys", "root.keys", "records.db", "tree"
+
+
+class OpenSite:
+    """A site on this machine: keys, records and tree, held by one process. Use it in a `with` block."""
+
+    def __init__(self, folder: Path, passphrase: str) -> None:
+        """Raises GalleryError: no site there, in use, damaged; GalleryKeyError: a wrong passphrase."""
+        self.folder = folder
+        self._lock = StateLock(folder)
+        try:
+            self.keys = Keystore.open(folder / SITE_KEYS, passphrase)
+            self.records = Records(folder / RECORDS, self.keys.data_key)
+            self.tree = Tree(folder / TREE)
+            self.settle(self.keys)
+        except GalleryError:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> OpenSite:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process have it; may be called twice."""
+        self.records.close()
+        self._lock.release()
+
+    def settle(self, keys: Keystore) -> None:
+        """Finish a rotation that was cut short: keys that wait and count already take their names."""
+        counts = [name for name, signer in keys.waiting().items() if self._counts(name, signer.public_key)]
+        if counts:
+            keys.promote(counts)
+
+    def _counts(self, name: str, key: Key) -> bool:
+        if name == "commands":
+            return key.keyid.encode() in self.tree.target(COMMAND_KEYS)
+        return key.keyid in {listed.keyid for listed in self.tree.keys(name)}
+
+    def authority(self) -> Authority:
+        """The site's certificate authority. Raises GalleryError: its record is missing."""
+        record = self.records.get(CaRecord, CA)
+        if record is None:
+            raise GalleryError(f"{self.folder / RECORDS}: expected a certificate authority, got none")
+        return Authority(record)
+
+    def mqtt(self) -> MqttConfig:
+        """How to reach the broker, as admin."""
+        site, folder = self.records.site(), self.folder
+        tls = TlsConfig(str(folder / "ca.pem"), str(folder / "admin.pem"), str(folder / "admin.key"))
+        return MqttConfig(host=site.broker_host, port=site.broker_port, tls=tls)
+
+
+def command_keys(signer: CryptoSigner) -> dict[str, CommandKey]:
+    """What `commands/keys` says: the admin's own key."""
+    return {signer.public_key.keyid: CommandKey(ADMIN_NAME, signer.public_key)}
+
+
+def new_site_keys(site: Site) -> Site:
+    """The same site with new random keys."""
+    return msgspec.structs.replace(
+        site, site_key=secrets.token_bytes(KEY_BYTES), card_key=secrets.token_bytes(KEY_BYTES)
+    )
+
+
+def create_site(
+    folder: Path,
+    site: Site,
+    passphrase: str,
+    root_passphrase: str,
+    now_utc: datetime,
+    root_keys: Sequence[Path] = (),
+    root_threshold: int = 1,
+) -> None:
+    """A new site: keys, authority, records, and a signed tree of version 1 without people.
+
+    Args:
+        folder: made, mode 0700.
+        site: its `site_key` and `card_key` are replaced by new ones.
+        passphrase: of `site.keys`.
+        root_passphrase: of each file with root keys.
+        now_utc: aware.
+        root_keys: files to make, each with a root key; the first has the targets key too. Empty:
+            `root.keys` in `folder`, to be moved to a stick.
+        root_threshold: how many of the root keys must sign a change of keys.
+
+    Raises:
+        AdminError: there is a site already, or a threshold above the number of root keys.
+        GalleryError, GalleryKeyError: a passphrase is too short, or the disk refuses.
+    """
+    paths = list(root_keys) or [folder / ROOT_KEYS]
+    if not 1 <= root_threshold <= len(paths):
+        raise AdminError(f"root: expected a threshold of 1 to {len(paths)}, got {root_threshold}")
+    make_private_folder(folder)
+    taken = next(
+        (path for path in (folder / SITE_KEYS, folder / RECORDS, folder / TREE) if path.exists()), None
+    )
+    if taken:
+        raise AdminError(f"{taken}: expected no site yet, got one")
+    names = [ROOT_NAMES] + [ROOT_NAMES[:1]] * (len(paths) - 1)
+    roots = [
+        Keystore.create(path, site.site, name, root_passphrase)
+        for path, name in zip(paths, names, strict=True)
+    ]
+    keys = Keystore.create(folder / SITE_KEYS, site.site, SITE_NAMES, passphrase)
+    with Records.create(folder / RECORDS, keys.data_key) as records:
+        records.put_site(new_site_keys(site))
+        authority = Authority.create(site.site, now_utc)
+        records.put(CA, authority.record)
+        _write_certificates(folder, authority, now_utc)
+        content = build(records, folder / TREE / "targets", command_keys(keys.signer("commands")))
+        listed = {name: [keys.signer(name).public_key] for name in ("people", "rights", "publish")}
+        listed["root"] = [store.signer("root").public_key for store in roots]
+        listed["targets"] = [roots[0].signer("targets").public_key]
+        signers = [*keys.signers, *(signer for store in roots for signer in store.signers)]
+        Tree.create(
+            folder / TREE, listed, signers, content.targets, now_utc, site.fresh_for_s, root_threshold
+        )
+
+
+def _write_certificates(folder: Path, authority: Authority, now_utc: datetime) -> None:
+    """The admin's own, for the broker; its key opens the broker and nothing that is signed."""
+    issued = authority.client(ADMIN_NAME, now_utc)
+    try:
+        write_atomically(folder / "ca.pem", authority.record.certificate.encode(), 0o644)
+        write_atomically(folder / "admin.pem", issued.certificate.encode(), 0o644)
+        write_atomically(folder / "admin.key", issued.key.encode())
+    except OSError as error:
+        raise GalleryError(f"{folder}: {error.strerror}") from None

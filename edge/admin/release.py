@@ -1,0 +1,261 @@
+"""From records to a signed version: push, refresh, rollback, rotate. To bring it to doors is `publish`'s."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from securesystemslib.signer import CryptoSigner, Key
+
+from edge.admin.content import Content, Made, Progress, build, quiet, target_path, write_target
+from edge.admin.folder import OpenSite, command_keys
+from edge.admin.keystore import Keystore
+from edge.admin.model import Publication
+from edge.admin.rollback import earlier
+from edge.admin.sign import Signed
+from edge.errors import AdminError
+from edge.identity.sealing import COMMAND_KEYS, encode_command_keys
+from edge.link.wire import rfc3339
+
+KEPT = 10  # versions whose targets stay on the admin's disk, to be published again
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be signed."""
+
+    targets: Mapping[str, Made]
+    subjects: int
+    templates: int
+    accepted_by: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version that was signed, or by a dry run would be."""
+
+    publication: Publication  # version 0: a dry run
+    roles: tuple[str, ...]  # with a new version; empty: only the timestamp is new
+    targets: tuple[str, ...]  # new or changed
+    target_bytes: int  # of those
+    expires_utc: datetime | None  # when doors stop believing that it is the newest; None: dry run
+
+
+def push(
+    site: OpenSite,
+    now_utc: datetime,
+    accepted_by: str = "",
+    note: str = "",
+    also: Sequence[CryptoSigner] = (),
+    progress: Progress = quiet,
+    dry_run: bool = False,
+) -> Release:
+    """Sign what the records say now. Without a change it is signed as fresh again.
+
+    Args:
+        site: opened.
+        now_utc: aware.
+        accepted_by: who takes a gallery that the report questioned.
+        note: kept with the version.
+        also: keys of others who sign people too; the site's `people` role must list them.
+        progress: told how many targets are done, of how many.
+        dry_run: changes nothing on the disk.
+
+    Raises:
+        AdminError: `accepted_by` without a second signer where the site asks for one.
+        ModelMismatch, GalleryError, ConfigError: the records are no gallery a door would take.
+        GalleryKeyError: a key that must sign is not at hand.
+    """
+    _check_second(site, accepted_by, also)
+    content = _built(site, accepted_by, progress, dry_run)
+    draft = Draft(content.targets, content.subjects, content.templates, accepted_by, note)
+    return _release(site, draft, None) if dry_run else _sign(site, draft, now_utc, also)
+
+
+def refresh(site: OpenSite, now_utc: datetime) -> Release:
+    """Sign the same content as fresh again: a new timestamp."""
+    return _sign(site, _present(site), now_utc)
+
+
+def rollback(site: OpenSite, version: int, now_utc: datetime, note: str = "") -> Release:
+    """Sign the people and rights of an earlier version as a new one.
+
+    The records stay as they are, so the next push publishes those again. Keys are those of now, and
+    who was removed since is left out.
+
+    Raises:
+        AdminError: no such version, or its targets are no longer kept.
+    """
+    before = publication(site, version)
+    if before is None or not before.targets:
+        kept = ", ".join(str(one.version) for one in publications(site) if one.targets) or "none"
+        raise AdminError(f"rollback: expected one of the versions {kept}, got {version}")
+    keys = {name: made for name, made in _built(site).targets.items() if not _rolls_back(name)}
+    found = earlier(site.records, site.tree.targets_folder, before)
+    targets = {**keys, **found.targets}
+    text = note or f"rolled back to {version}"
+    return _sign(site, Draft(targets, found.subjects, found.templates, before.accepted_by, text), now_utc)
+
+
+def rotate(
+    site: OpenSite,
+    names: Sequence[str],
+    roots: Sequence[Keystore],
+    now_utc: datetime,
+    add: Mapping[str, Sequence[Key]] | None = None,
+) -> Release:
+    """Replace keys by new ones, signed by root; the new ones take over in their files.
+
+    A rotation that is cut short is finished when its files are opened next, or begun anew.
+
+    Args:
+        site: opened.
+        names: of `site.keys` and of the files with root keys.
+        roots: opened files with root keys: as many as root's threshold.
+        now_utc: aware.
+        add: public keys that a role shall list as well, such as a second signer's for `people`.
+
+    Raises:
+        GalleryKeyError: too few root keys are at hand.
+        AdminError: no such name.
+    """
+    stores = [site.keys, *roots]
+    for store in roots:
+        site.settle(store)
+    unknown = [name for name in names if not any(name in store.names for store in stores)]
+    if unknown:
+        raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
+    new = [store.prepare([name for name in names if name in store.names]) for store in stores]
+    listed = {role: _keys_of(site, role, new, stores) for role in names if role != "commands"}
+    for role, keys in (add or {}).items():
+        listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
+    draft = _present(site)
+    commands = command_keys(new[0].get("commands") or site.keys.signer("commands"))
+    made = write_target(site.tree.targets_folder, COMMAND_KEYS, encode_command_keys(commands))
+    draft = Draft({**draft.targets, COMMAND_KEYS: made}, draft.subjects, draft.templates, draft.accepted_by)
+    signers = [signer for store in stores for signer in store.signers]
+    before = site.tree.listed()
+    signed = site.tree.rotate(listed, signers, draft.targets, now_utc, site.records.site().fresh_for_s)
+    for store, keys_made in zip(stores, new, strict=True):
+        store.promote(keys_made)
+    return _recorded(site, draft, signed, before, now_utc)
+
+
+def _keys_of(
+    site: OpenSite, role: str, new: Sequence[Mapping[str, CryptoSigner]], stores: Sequence[Keystore]
+) -> list[Key]:
+    """What a role shall list: the new keys, and those of others, which are not at hand."""
+    own = {signer.public_key.keyid for store in stores for signer in store.signers}
+    made: list[Key] = [keys[role].public_key for keys in new if role in keys]
+    return made + [key for key in site.tree.keys(role) if key.keyid not in own]
+
+
+def publications(site: OpenSite) -> list[Publication]:
+    """All that was signed, the newest last."""
+    return list(site.records.all(Publication).values())
+
+
+def publication(site: OpenSite, version: int) -> Publication | None:
+    """One of them."""
+    return site.records.get(Publication, _id(version))
+
+
+def _id(version: int) -> str:
+    """Sorts as the number does."""
+    return f"{version:010d}"
+
+
+def _rolls_back(name: str) -> bool:
+    return name.startswith(("people/", "rights/"))
+
+
+def _built(
+    site: OpenSite, accepted_by: str = "", progress: Progress = quiet, dry_run: bool = False
+) -> Content:
+    keys = command_keys(site.keys.signer("commands"))
+    return build(site.records, site.tree.targets_folder, keys, accepted_by, progress, dry_run)
+
+
+def _present(site: OpenSite) -> Draft:
+    """What is signed now."""
+    before = publication(site, site.tree.version)
+    if before is None:  # cut short between signing and noting it: the records are what was signed
+        content = _built(site)
+        return Draft(site.tree.listed(), content.subjects, content.templates)
+    return Draft(site.tree.listed(), before.subjects, before.templates, before.accepted_by, before.note)
+
+
+def _check_second(site: OpenSite, accepted_by: str, also: Sequence[CryptoSigner]) -> None:
+    listed = {key.keyid for key in site.tree.keys("people")}
+    for signer in also:
+        if signer.public_key.keyid not in listed:
+            raise AdminError(
+                f"second signer: expected a key that people lists, got {signer.public_key.keyid[:12]}"
+            )
+    others = {signer.public_key.keyid for signer in also} - {
+        key.public_key.keyid for key in site.keys.signers
+    }
+    if accepted_by and site.records.site().second_signer and not others:
+        raise AdminError("push: expected a second signer to accept it (the site's second_signer), got none")
+
+
+def _sign(site: OpenSite, draft: Draft, now_utc: datetime, also: Sequence[CryptoSigner] = ()) -> Release:
+    before, signers = site.tree.listed(), [*site.keys.signers, *also]
+    signed = site.tree.sign(draft.targets, signers, now_utc, site.records.site().fresh_for_s)
+    return _recorded(site, draft, signed, before, now_utc)
+
+
+def _recorded(
+    site: OpenSite, draft: Draft, signed: Signed, before: Mapping[str, Made], now_utc: datetime
+) -> Release:
+    """Note the version once, and let go of targets that no version kept needs."""
+    release = _release(site, draft, signed, before, now_utc)
+    with site.records.transaction():
+        if publication(site, signed.version) is None:
+            site.records.put(_id(signed.version), release.publication)
+        kept = publications(site)
+        for old in kept[:-KEPT]:
+            if old.targets:
+                site.records.put(_id(old.version), msgspec.structs.replace(old, targets={}))
+    wanted = {(name, sha256) for one in kept[-KEPT:] for name, sha256 in one.targets.items()}
+    wanted |= {(name, made.sha256) for name, made in draft.targets.items()}
+    _prune(site.tree.targets_folder, {target_path(site.tree.targets_folder, *pair) for pair in wanted})
+    return release
+
+
+def _prune(folder: Path, wanted: set[Path]) -> None:
+    for path in folder.glob("*/*"):
+        if path not in wanted:
+            path.unlink(missing_ok=True)
+
+
+def _release(
+    site: OpenSite,
+    draft: Draft,
+    signed: Signed | None,
+    before: Mapping[str, Made] | None = None,
+    now_utc: datetime | None = None,
+) -> Release:
+    before = site.tree.listed() if before is None else before
+    digests = {name: made.sha256 for name, made in sorted(draft.targets.items())}
+    digest = hashlib.sha256("\n".join(f"{name} {sha256}" for name, sha256 in digests.items()).encode())
+    changed = [name for name in digests if name not in before or before[name].sha256 != digests[name]]
+    publication_ = Publication(
+        version=signed.version if signed else 0,
+        at_utc=rfc3339(now_utc.timestamp()) if now_utc else "",
+        digest=digest.hexdigest(),
+        targets=digests,
+        subjects=draft.subjects,
+        templates=draft.templates,
+        signers=list(signed.signers) if signed else [],
+        accepted_by=draft.accepted_by,
+        note=draft.note,
+    )
+    size = sum(draft.targets[name].length for name in changed)
+    roles = signed.changed if signed else ()
+    return Release(publication_, roles, tuple(changed), size, signed.expires_utc if signed else None)

@@ -1,0 +1,151 @@
+"""What admins order and doors answer, signed in `dsse` envelopes: Order, Reply, Attestation. Pure.
+
+An order names each door with its epoch, so it is of use to one run of the daemon only. An epoch is
+`<count>-<16 hex>`: the count rises with every start, the hex is random at each. So an order is
+worthless after a restart, also when the card was restored to an earlier state; and such a card
+shows, since its count goes back.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from edge.config import Id
+from edge.errors import PayloadError
+from edge.link.dsse import KeyId, parsed
+from edge.link.wire import Digest, Natural, State, Utc
+
+COMMAND_TYPE = "application/vnd.doord.command+json"
+REPLY_TYPE = "application/vnd.doord.reply+json"
+ATTESTATION_TYPE = "application/vnd.doord.attestation+json"
+
+MAX_DOORS = 500  # of one order
+MAX_ORDER_BYTES = 64 * 1024  # of its envelope: 500 doors take 45 kB
+MAX_REPORT_BYTES = 16 * 1024  # of the envelope of a reply or an attestation
+MAX_AHEAD_S = 30.0  # how far away an order's end may be
+RESTRAINING = frozenset({"lock", "lockdown"})
+"""What only locks: obeyed with less, since to refuse it leaves a door open, and twice is as once."""
+
+Do = Literal["unlock", "lock", "normal", "lockdown", "free-access", "sync", "identify-yourself", "restart"]
+Epoch = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}-[0-9a-f]{16}\Z")]
+Counter = Annotated[int, Meta(ge=1, lt=2**53)]  # JSON's exact integers; UTC ms reach it in 287,396
+_MAX_TEXT = 300
+_Text = Annotated[str, Meta(max_length=_MAX_TEXT)]
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base: strict and frozen."""
+
+
+class Order(_Message, frozen=True):
+    """What some doors shall do."""
+
+    site: Id
+    doors: Annotated[dict[Id, Epoch], Meta(min_length=1, max_length=MAX_DOORS)]
+    counter: Counter  # rises with each order of a key; UTC in ms, as long as the clock goes on
+    expires_at: Utc
+    do: Do
+    until: Utc | None = None  # the end of free-access, which must have one
+
+
+class Reply(_Message, frozen=True):
+    """What a door made of an order."""
+
+    site: Id
+    door: Id
+    epoch: Epoch  # the door's now
+    keyid: KeyId  # who ordered
+    counter: Counter  # which order
+    done: bool
+    detail: _Text
+
+
+class Attestation(_Message, frozen=True):
+    """What a door says of itself; sent again at every change and every minute."""
+
+    site: Id
+    door: Id
+    epoch: Epoch
+    at: Utc
+    seq: Natural  # the event chain's head: number of the last event,
+    prev: Digest  # and SHA-256 of its bytes
+    state: State
+    gallery_expires_at: Utc | None  # None: no signed gallery is in force
+    people: Natural
+    templates: Natural
+    refusal: _Text | None  # why what was published last is not in force
+
+
+Message: TypeAlias = Order | Reply | Attestation
+
+
+def epoch_of(count: int, random: bytes) -> str:
+    """The epoch of the daemon's start number `count` (1..999,999,999), from 8 random bytes."""
+    return f"{count}-{random[:8].hex()}"
+
+
+def epoch_count(epoch: str) -> int:
+    """How many starts the door had counted."""
+    return int(epoch.partition("-")[0])
+
+
+def utc(text: str) -> datetime:
+    """The moment that `wire.Utc` names. Raises PayloadError: there is no such day or time."""
+    try:
+        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00")
+    except ValueError:
+        raise PayloadError(f"time: expected UTC as RFC 3339 with ms, got {text[:40]!r}") from None
+
+
+def encode(message: Message) -> bytes:
+    """JSON; long texts are cut. Raises PayloadError: an order that no door would read."""
+    if isinstance(message, Order):
+        decode_order(payload := msgspec.json.encode(message))
+        return payload
+    if isinstance(message, Reply):
+        message = msgspec.structs.replace(message, detail=_short(message.detail))
+    else:
+        state = msgspec.structs.replace(message.state, fault=_short(message.state.fault))
+        message = msgspec.structs.replace(message, state=state, refusal=_short(message.refusal))
+    return msgspec.json.encode(message)
+
+
+_S = TypeVar("_S", str, "str | None")
+
+
+def _short(text: _S) -> _S:
+    # bytes of a file name that are no UTF-8 come as lone surrogates, which JSON can't carry
+    return text if text is None else text[:_MAX_TEXT].encode("utf-8", "replace").decode()
+
+
+def decode_order(payload: bytes) -> Order:
+    """Raises PayloadError."""
+    return _checked(parsed(payload, Order, "order", MAX_ORDER_BYTES))
+
+
+def decode_reply(payload: bytes) -> Reply:
+    """Raises PayloadError."""
+    return parsed(payload, Reply, "reply", MAX_REPORT_BYTES)
+
+
+def decode_attestation(payload: bytes) -> Attestation:
+    """Raises PayloadError."""
+    message = parsed(payload, Attestation, "attestation", MAX_REPORT_BYTES)
+    for text in (message.at, message.state.changed_at, message.gallery_expires_at):
+        if text is not None:
+            utc(text)
+    return message
+
+
+def _checked(order: Order) -> Order:
+    utc(order.expires_at)
+    if (order.until is not None) != (order.do == "free-access"):
+        wanted = "an end" if order.do == "free-access" else "no end"
+        raise PayloadError(f"order: {order.do}: expected {wanted}, got until={order.until}")
+    if order.until is not None:
+        utc(order.until)
+    return order
