@@ -205,7 +205,11 @@ def _second(options: argparse.Namespace) -> int:
         key = Keystore.create(options.file, name, [SECOND_ROLE], passphrase).signer(SECOND_ROLE).public_key
         rotate(site, [], opened_roots, now(), {SECOND_ROLE: [key]})
         site.records.put_site(msgspec.structs.replace(site.records.site(), second_signer=True))
-    tell(options, f"{options.file}: key {key.keyid[:12]}; publish to tell the doors", file=str(options.file))
+    tell(
+        options,
+        f"{options.file}: key {key.keyid[:12]}; doord admin republish, to tell the doors",
+        file=str(options.file),
+    )
     return 0
 
 
