@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
+import random
+import time
 from datetime import timedelta
 
 import msgspec
@@ -20,6 +24,7 @@ from admin_site import (
     put_people,
     settings,
 )
+from push_worker import push_for_ever
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import ExpiredMetadataError
 from tuf_client import Client
@@ -30,7 +35,9 @@ from edge.admin.doors import add_door, retire_door
 from edge.admin.folder import OpenSite, create_site
 from edge.admin.keystore import ROOT_NAMES, Keystore
 from edge.admin.model import Group, Period, Person, Removal, Schedule
+from edge.admin.publish import publish
 from edge.admin.release import publications, push, refresh, rollback, rotate
+from edge.admin.sign import Tree
 from edge.errors import AdminError, ConfigError, GalleryBusy, GalleryError, GalleryKeyError, ModelMismatch
 from edge.identity.rights import Permitted, decide
 from edge.identity.sealing import COMMAND_KEYS, decode_command_keys
@@ -301,6 +308,38 @@ def test_a_rotation_that_was_cut_short_is_finished_at_the_next_opening(site, cli
         assert again.tree.check(NOW) == []
 
 
+def test_a_tree_that_a_cut_left_unsigned_is_signed_by_the_next_push(site, client, monkeypatch):
+    put_people(site, ADA)
+    push(site, NOW)
+    write = Tree._write
+
+    def until_root(self, name, metadata):
+        write(self, name, metadata)
+        if name.endswith("root"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tree, "_write", until_root)
+    with pytest.raises(KeyboardInterrupt):
+        rotate(site, ["publish"], roots(site), NOW)
+    monkeypatch.undo()
+    site.close()
+    with OpenSite(site.folder, PASSPHRASE) as again:
+        assert [fault.partition(":")[0] for fault in again.tree.faults()] == ["snapshot", "timestamp"]
+        with pytest.raises(
+            AdminError, match="publish: expected a signed tree, got: snapshot: expected enough"
+        ):
+            publish(again, NOW)
+        push(again, NOW)
+        assert again.tree.check(NOW) == []
+    client.update(NOW)
+
+
+def test_keys_of_another_site_are_refused(site, tmp_path):
+    other = Keystore.create(tmp_path / "other.keys", "other", ROOT_NAMES, ROOT_PASSPHRASE)
+    with pytest.raises(AdminError, match=r"other\.keys: expected keys of site hq, got other's"):
+        rotate(site, ["people"], [other], NOW)
+
+
 def test_a_root_of_two_keys_needs_both(tmp_path):
     paths = [tmp_path / "one.keys", tmp_path / "two.keys"]
     create_site(tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, paths, root_threshold=2)
@@ -387,6 +426,32 @@ def test_a_lost_note_of_a_version_is_written_again(site, monkeypatch):
         assert [(one.version, one.subjects) for one in publications(again)] == [(2, 1)]
 
 
+def test_a_push_that_is_killed_leaves_the_old_version_or_the_new(site, front, client):
+    put_people(site, ADA)
+    push(site, NOW)
+    site.close()
+    rng, context = random.Random(4), multiprocessing.get_context("spawn")
+    for _ in range(12):
+        here, there = context.Pipe(duplex=False)
+        worker = context.Process(target=push_for_ever, args=(site.folder, there), daemon=True)
+        worker.start()
+        there.close()
+        versions = [here.recv(), here.recv()]
+        time.sleep(rng.uniform(0, 0.05))
+        worker.kill()
+        worker.join()
+        with contextlib.suppress(EOFError):
+            while True:
+                versions.append(here.recv())
+        with OpenSite(site.folder, PASSPHRASE) as again:
+            assert again.tree.version in (versions[-1], versions[-1] + 1)
+            assert again.tree.check(NOW) == []
+        gallery, _, _ = as_door(front, client.update(NOW))
+        seed = client.version - 1 + 10 if client.version > 2 else 1
+        expected = np.sort(expected_vectors(person("ada", seed)), axis=0)
+        np.testing.assert_allclose(np.sort(gallery.templates, axis=0), expected, atol=1e-3)
+
+
 def test_two_processes_do_not_hold_one_site(site):
     with pytest.raises(GalleryBusy, match=f"in use by process {os.getpid()}"):
         OpenSite(site.folder, PASSPHRASE)
@@ -405,7 +470,9 @@ def test_a_site_is_not_made_over_another(site):
         (200, 1, 128),
         (10_000, 1, 512),
         (10_000, 512, 512),
-        (10_000, 256, 256),
+        (10_000, 256, 512),
+        (6_000, 256, 256),
+        (6_000, 512, 512),
         (64_000, 512, 2048),
         (10, 512, 16),
     ],

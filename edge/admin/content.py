@@ -97,14 +97,14 @@ def best_shards(subjects: int, bytes_each: int, present: int) -> int:
     """Into how many shards (a power of two) to cut, so that one changed subject costs few bytes.
 
     A change costs a shard and an entry of signed metadata for every shard. `present` stays while it
-    costs at most half as much again, since another number makes every shard anew.
+    costs at most a quarter more, since another number makes every shard anew.
     """
 
     def cost(shards: int) -> float:
         return subjects * bytes_each / shards + _ENTRY_BYTES * shards
 
     best = min((1 << bits for bits in range(MAX_SHARDS.bit_length())), key=cost)
-    return present if cost(present) <= 1.5 * cost(best) else best
+    return present if cost(present) <= 1.25 * cost(best) else best
 
 
 def target_path(folder: Path, name: str, sha256: str) -> Path:

@@ -10,7 +10,7 @@ import queue
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +25,7 @@ from edge.link.client import BoundedClient
 
 _ANSWER_S = 10.0  # CONNECT, SUBSCRIBE, PUBLISH; each
 _MAX_PACKET_BYTES = 128 * 1024  # of what comes; more than any report
+_UNDER_WAY = 20  # messages not acknowledged: what paho and brokers allow by default
 _MAX_INBOX = 20_000  # messages; what a hostile broker sends beyond is dropped
 
 
@@ -97,6 +98,36 @@ class Conversation:
         sent = self._client.publish(topic, payload, qos=1, properties=properties)
         self._check(sent.rc)
         self._wait_for("PUBLISH", sent.mid)
+
+    def keep(self, messages: Iterable[tuple[str, bytes]], told: Callable[[int], None] | None = None) -> None:
+        """Publish with QoS 1, retained, in order; the broker has all of them when this returns.
+
+        Args:
+            messages: topic and payload; an empty one makes the broker forget the topic's.
+            told: given the size of each payload that the broker has.
+        """
+        waiting: dict[int, int] = {}  # message id -> size
+        for topic, payload in messages:
+            sent = self._client.publish(topic, payload, qos=1, retain=True)
+            self._check(sent.rc)
+            waiting[sent.mid] = len(payload)
+            while len(waiting) >= _UNDER_WAY:
+                self._take_answer(waiting, told)
+        while waiting:
+            self._take_answer(waiting, told)
+
+    def _take_answer(self, waiting: dict[int, int], told: Callable[[int], None] | None) -> None:
+        item = self._next(time.monotonic() + _ANSWER_S)
+        if item is None:
+            raise LinkError(f"{self._where}: no answer to PUBLISH in {_ANSWER_S:g} s")
+        if isinstance(item, Heard):
+            self._heard.append(item)
+        elif item.refused is not None:
+            raise LinkError(f"{self._where}: it refused {item.what}: {item.refused} (its access rules?)")
+        elif item.mid in waiting:
+            size = waiting.pop(item.mid)
+            if told:
+                told(size)
 
     def hear(self, until: float) -> Heard | None:
         """The next message; None: there was none until `until`, s monotonic."""

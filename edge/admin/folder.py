@@ -5,6 +5,7 @@ site.keys   root.keys   records.db   ca.pem   admin.pem   admin.key   tree/{meta
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,15 +35,13 @@ class OpenSite:
     def __init__(self, folder: Path, passphrase: str) -> None:
         """Raises GalleryError: no site there, in use, damaged; GalleryKeyError: a wrong passphrase."""
         self.folder = folder
-        self._lock = StateLock(folder)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(StateLock(folder))
             self.keys = Keystore.open(folder / SITE_KEYS, passphrase)
-            self.records = Records(folder / RECORDS, self.keys.data_key)
+            self.records = stack.enter_context(Records(folder / RECORDS, self.keys.data_key))
             self.tree = Tree(folder / TREE)
             self.settle(self.keys)
-        except GalleryError:
-            self._lock.release()
-            raise
+            self._held = stack.pop_all()
 
     def __enter__(self) -> OpenSite:
         return self
@@ -52,8 +51,7 @@ class OpenSite:
 
     def close(self) -> None:
         """Let another process have it; may be called twice."""
-        self.records.close()
-        self._lock.release()
+        self._held.close()
 
     def settle(self, keys: Keystore) -> None:
         """Finish a rotation that was cut short: keys that wait and count already take their names."""

@@ -6,6 +6,7 @@ longer wanted is revoked. All follow RFC 5280 as Python 3.13 checks it (VERIFY_X
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edge.errors import AdminError, GalleryError
 
 ADMIN_NAME = "admin"
+_BROKER_NAME = "doord broker"  # not an id, so nobody's user name
+_HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-)){0,10}")
 _CA_DAYS, _LEAF_DAYS = 30 * 365, 20 * 365
 _SERIAL_BITS = 62  # so that a record can hold the number
 _BACKDATED = timedelta(days=1)  # a door's clock may be a little behind the admin's
@@ -81,7 +84,7 @@ class Authority:
         """
         if not hosts:
             raise AdminError("broker: expected a host name or address, got none")
-        return self._issue(hosts[0][:64], _SERVER, [_host(host) for host in hosts], now_utc)
+        return self._issue(_BROKER_NAME, _SERVER, [_host(host) for host in hosts], now_utc)
 
     def revocations(self, revoked: Mapping[int, datetime], now_utc: datetime) -> str:
         """The list of revoked certificates, PEM, from serial number -> when (UTC).
@@ -162,9 +165,12 @@ def _host(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(host.encode("idna").decode())
+        name = host.encode("idna").decode().lower()
     except UnicodeError:
-        raise AdminError(f"broker: expected a host name or address, got {host!r:.80}") from None
+        name = ""
+    if not _HOST.fullmatch(name):
+        raise AdminError(f"broker: expected a host name or address, got {host!r:.80}")
+    return x509.DNSName(name)
 
 
 def _pem(certificate: x509.Certificate) -> str:

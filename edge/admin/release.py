@@ -122,10 +122,12 @@ def rotate(
 
     Raises:
         GalleryKeyError: too few root keys are at hand.
-        AdminError: no such name.
+        AdminError: no such name, or another site's keys.
     """
     stores = [site.keys, *roots]
     for store in roots:
+        if store.site != site.keys.site:
+            raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
     unknown = [name for name in names if not any(name in store.names for store in stores)]
     if unknown:
@@ -222,6 +224,7 @@ def _recorded(
         for old in kept[:-KEPT]:
             if old.targets:
                 site.records.put(_id(old.version), msgspec.structs.replace(old, targets={}))
+    site.tree.prune({site.tree.version, *(one.version for one in kept[-KEPT:])})
     wanted = {(name, sha256) for one in kept[-KEPT:] for name, sha256 in one.targets.items()}
     wanted |= {(name, made.sha256) for name, made in draft.targets.items()}
     _prune(site.tree.targets_folder, {target_path(site.tree.targets_folder, *pair) for pair in wanted})

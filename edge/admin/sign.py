@@ -36,6 +36,7 @@ from edge.errors import AdminError, GalleryError, GalleryKeyError
 
 PATHS = {"people": ["people/*", "keys/*"], "rights": ["rights/*"]}
 CONTENT_ROLES = ("targets", "people", "rights")
+_ROLES = ("root", "snapshot", "timestamp", *CONTENT_ROLES)
 ROOT_DAYS, ROLE_DAYS = 3650, 365
 _RENEWED = timedelta(days=ROLE_DAYS // 4)  # a role is signed again when it has less to go
 _COMPACT = JSONSerializer(compact=True)
@@ -58,6 +59,7 @@ class Tree:
     """The metadata below one folder. Raises GalleryError when it can't be read."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._folder = folder / "metadata"
         self.targets_folder = folder / "targets"
         self.root: Metadata[Root] = self._read(f"{self._newest_root()}.root")
@@ -85,6 +87,7 @@ class Tree:
         if (folder / "metadata").exists():
             raise AdminError(f"{folder}: expected no tree yet, got one")
         tree = cls.__new__(cls)
+        tree.folder = folder
         tree._folder = folder / "metadata"
         tree.targets_folder = folder / "targets"
         make_private_folder(tree._folder)
@@ -249,13 +252,51 @@ class Tree:
         listed = delegator.signed.get_delegated_role(role).keyids
         return [delegator.signed.get_key(keyid) for keyid in listed]
 
+    def files(self, version: int | None = None) -> list[str]:
+        """What makes up a version, as paths below the tree's folder, in the order to publish it.
+
+        Without `timestamp.json`, which comes last, and without roots, which are for ever.
+
+        Args:
+            version: the snapshot's; None: the newest.
+
+        Raises:
+            GalleryError: its metadata is no longer kept here.
+        """
+        snapshot: Metadata[Snapshot] = self._read(f"{version or self.version}.snapshot")
+        names = [f"{snapshot.signed.meta[f'{role}.json'].version}.{role}" for role in CONTENT_ROLES]
+        roles: list[Metadata[Targets]] = [self._read(name) for name in names]
+        targets = [
+            f"targets/{path}"
+            for role in roles
+            for file in role.signed.targets.values()
+            for path in file.get_prefixed_paths()
+        ]
+        metadata = [*names, f"{snapshot.signed.version}.snapshot"]
+        return [*targets, *(f"metadata/{name}.json" for name in metadata)]
+
+    def roots(self) -> list[str]:
+        """Every root's path below the tree's folder."""
+        return [f"metadata/{number}.root.json" for number in range(1, self.root.signed.version + 1)]
+
+    def prune(self, versions: Iterable[int]) -> None:
+        """Forget metadata of other versions; roots are for ever."""
+        wanted = {path for version in versions for path in self.files(version)}
+        for path in self._folder.glob("[0-9]*.json"):
+            if not path.name.endswith(".root.json") and f"metadata/{path.name}" not in wanted:
+                path.unlink(missing_ok=True)
+
+    def faults(self) -> list[str]:
+        """Roles that are not signed as their keys ask, in words: a change of keys was cut short."""
+        pairs = {role: self._of(role) for role in _ROLES}
+        found = [_fault(delegator.signed, role, metadata) for role, (metadata, delegator) in pairs.items()]
+        return [fault for fault in found if fault]
+
     def check(self, now_utc: datetime) -> list[str]:
         """What is wrong, in words: signatures, what expires in 90 days, files. Empty: nothing."""
-        wrong = []
-        for role in ("root", "snapshot", "timestamp", *CONTENT_ROLES):
-            metadata, delegator = self._of(role)
-            fault = _fault(delegator.signed, role, metadata)
-            wrong += [fault] if fault else []
+        wrong = self.faults()
+        for role in _ROLES:
+            metadata, _ = self._of(role)
             left = metadata.signed.expires - now_utc
             if left < (timedelta(0) if role == "timestamp" else _RENEWED):
                 wrong.append(

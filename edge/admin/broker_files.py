@@ -1,0 +1,115 @@
+"""Mosquitto's configuration for a site: TLS, certificates of the site's own authority, one rule per topic.
+
+`deploy/mosquitto/` has them as they are written here, for a site named `hq`, and says how to install them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from edge.admin.doors import Revoked
+from edge.admin.folder import OpenSite
+from edge.admin.pki import ADMIN_NAME
+from edge.disk import make_private_folder, write_atomically
+from edge.errors import AdminError
+
+CONF = """\
+# Mosquitto for doord, site {site}: `doord admin broker-files` writes it. MQTT over TLS, nothing else.
+listener {port}
+cafile {folder}/ca.pem
+certfile {folder}/server.pem
+keyfile {folder}/server.key
+crlfile {folder}/crl.pem
+tls_version tlsv1.2
+require_certificate true
+# a client's name is its certificate's common name: a door's id, or admin
+use_identity_as_username true
+allow_anonymous false
+acl_file {folder}/acl
+# waiting for the acknowledgement of a small packet takes 40 ms, of an update with hundreds seconds
+set_tcp_nodelay true
+# a target has at most 4 MiB
+max_packet_size 6291456
+# Kept over an orderly restart. Not autosave_interval 1: it writes the whole store, with all targets,
+# every second. What a crash loses, `doord admin republish` brings back, and doors send events again.
+persistence true
+autosave_interval 1800
+"""
+
+ACL = """\
+# doord, site {site}. %u is the door's id, from its certificate; every rule is for every door.
+# Mosquitto grants forbidden subscriptions and delivers nothing; a forbidden message costs the connection.
+user {admin}
+topic readwrite doord/{site}/#
+topic readwrite homeassistant/#
+
+{rules}
+"""
+
+_WRITES = ("status", "state", "event", "reply", "attestation")
+_READS = ("command", "event/ack")
+_OWN = ("fence",)  # both: the door hears its own message, and so what came before it
+
+
+def conf(site: str, port: int, folder: str) -> str:
+    """`mosquitto.conf`; `folder` is where the files lie on the broker's machine."""
+    return CONF.format(site=site, port=port, folder=folder)
+
+
+def acl(site: str) -> str:
+    """The access rules."""
+    own = f"doord/{site}/door/%u"
+    rules = [f"pattern read doord/{site}/gallery/#"]
+    rules += [f"pattern write {own}/{last}" for last in _WRITES]
+    rules += [f"pattern read {own}/{last}" for last in _READS]
+    rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
+    rules += ["pattern write homeassistant/device/doord-%u/config"]
+    return ACL.format(site=site, admin=ADMIN_NAME, rules="\n".join(rules))
+
+
+def write_broker_files(
+    site: OpenSite,
+    folder: Path,
+    now_utc: datetime,
+    hosts: Sequence[str] = (),
+    at: str = "/etc/mosquitto/doord",
+) -> list[Path]:
+    """Write everything the broker needs into `folder`; what was written.
+
+    The broker's certificate is made once and kept, unless `hosts` are given; the list of revoked
+    certificates is made every time.
+
+    Args:
+        site: opened.
+        folder: made, mode 0700; `server.key` has mode 0600.
+        now_utc: aware.
+        hosts: names and addresses of the broker; empty: the site's `broker_host`.
+        at: where the files will lie on the broker's machine.
+
+    Raises:
+        AdminError: the folder can't be written, or a host that is none.
+    """
+    settings, authority = site.records.site(), site.authority()
+    revoked = {int(number): _time(one.at_utc) for number, one in site.records.all(Revoked).items()}
+    files = {
+        "mosquitto.conf": conf(settings.site, settings.broker_port, at),
+        "acl": acl(settings.site),
+        "ca.pem": authority.record.certificate,
+        "crl.pem": authority.revocations(revoked, now_utc),
+    }
+    if hosts or not (folder / "server.key").exists():
+        issued = authority.server(list(hosts) or [settings.broker_host], now_utc)
+        files |= {"server.pem": issued.certificate, "server.key": issued.key}
+    make_private_folder(folder)
+    for name, text in files.items():
+        try:
+            write_atomically(folder / name, text.encode(), 0o600 if name.endswith(".key") else 0o644)
+        except OSError as error:
+            raise AdminError(f"{folder / name}: {error.strerror}") from None
+    return [folder / name for name in files]
+
+
+def _time(at_utc: str) -> datetime:
+    return datetime.fromisoformat(at_utc.replace("Z", "+00:00"))
