@@ -18,9 +18,10 @@ from edge.cli_admin_common import (
     read_file,
     say,
     say_json,
+    tell,
 )
 from edge.config import CameraConfig, ModelsConfig, QualityConfig, load_config
-from edge.errors import AdminError, EnrolmentError
+from edge.errors import AdminError, AlreadyEnrolled, EnrolmentError
 from edge.progress import bar
 
 if TYPE_CHECKING:
@@ -116,12 +117,11 @@ def _enrol_folder(options: argparse.Namespace, studio: Studio) -> int:
             seen = [studio.look_at_file(f"{subject}/{path.name}", read_file(path)) for path in photos]
             made = studio.enrol(subject, seen, now_utc(), options.force_lookalike, not options.dry_run)
             _tell_portrait(options, made)
+        except AlreadyEnrolled:
+            tell(options, f"{subject}: nothing new", subject=subject, photos=[])
         except (AdminError, EnrolmentError) as error:
             refused += 1
-            if options.json:
-                say_json({"subject": subject, "refused": str(error)})
-            else:
-                say(f"{subject}: refused: {error}")
+            tell(options, f"{subject}: refused: {error}", subject=subject, refused=str(error))
         draw(done, len(folders))
     if not options.json:
         say(f"{len(folders) - refused} people enrolled, {refused} refused")

@@ -37,15 +37,12 @@ def publish_parser(actions: Actions, parsers: Parsers) -> None:
     sub.add_argument("--accept", metavar="NAME", default="", help="who takes what the report questions")
     sub.add_argument("--second-signer", type=Path, metavar="FILE", help="the second signer's key")
     sub.add_argument("--note", default="", help="kept with the version")
-    sub.add_argument("--no-publish", action="store_true", help="sign only; doord admin republish later")
-    dry_run(sub)
+    _signs(sub)
     sub = parsers.add(actions, "rollback", _rollback, "publish an earlier version's content as a new version")
     sub.add_argument("version", type=int)
     sub.add_argument("--note", default="")
-    dry_run(sub)
-    dry_run(
-        parsers.add(actions, "refresh", _refresh, "sign the newest version as fresh again, and publish it")
-    )
+    _signs(sub)
+    _signs(parsers.add(actions, "refresh", _refresh, "sign the newest version as fresh again; publish it"))
     sub = parsers.add(actions, "republish", _republish, "send the broker what it lacks of the newest version")
     sub.add_argument("--all", action="store_true", help="whatever it seems to have")
     dry_run(sub)
@@ -58,6 +55,11 @@ def publish_parser(actions: Actions, parsers: Parsers) -> None:
         "--host", action="append", default=[], help="a name or address of the broker (default: init's)"
     )
     sub.add_argument("--at", default="/etc/mosquitto/doord", metavar="DIR", help="where they will lie there")
+
+
+def _signs(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--no-publish", action="store_true", help="sign only; doord admin republish later")
+    dry_run(sub)
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -105,7 +107,7 @@ def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
         would = "would be signed as" if options.dry_run else "signed as"
         size = f"{len(done.targets)} targets of {done.target_bytes:,} bytes are new"
         say(f"{would} version {one.version}: {one.subjects} people, {one.templates} templates; {size}")
-    if options.dry_run or getattr(options, "no_publish", False):
+    if options.dry_run or options.no_publish:
         return 0
     try:
         return _send(options, site, everything=False)

@@ -11,7 +11,7 @@ from conftest import PICTURES
 from edge.admin.checks import Crowd, Population, stored_vector, vectors_of
 from edge.admin.model import PersonTemplate
 from edge.admin.photos import Seen, look_at_file, portrait
-from edge.errors import EnrolmentError, LooksLikeAnother
+from edge.errors import AlreadyEnrolled, EnrolmentError, LooksLikeAnother
 
 NOW = "2026-01-02T03:04:05Z"
 MODEL = "facenet-a"
@@ -75,7 +75,9 @@ def test_the_same_file_and_the_same_picture_count_once():
 
 
 def test_a_photograph_that_was_enrolled_before_adds_nothing():
-    with pytest.raises(EnrolmentError, match="has this photograph already"):
+    with pytest.raises(
+        AlreadyEnrolled, match=r"^person ada: nothing new: every photograph is enrolled already$"
+    ):
         enrol(seen("a", at(0)), own=(template(at(0)),))
 
 

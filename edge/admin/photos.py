@@ -34,6 +34,7 @@ class Seen:
     quality: dict[str, float]  # the gate's figures, units as in values.Quality; empty: no face
     vector: Vector | None
     reason: str = ""  # why it is of no use
+    known: bool = False  # that is: there already
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def portrait(
 
     Raises:
         EnrolmentError: no photograph is of use, or they are not of one person.
+        AlreadyEnrolled: every one of them was enrolled before.
         LooksLikeAnother: of somebody in the crowd, unless `lookalike_allowed`.
         AdminError: a template there was is none.
     """
@@ -106,6 +108,8 @@ def portrait(
     looks = _new_ones(subject, seen, known)
     good = [(one, one.vector) for one in looks if one.vector is not None]
     if not good:
+        if looks and all(one.known for one in looks):
+            raise AlreadyEnrolled(f"person {subject}: nothing new: every photograph is enrolled already")
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in looks) or "none was given"
         raise EnrolmentError(f"person {subject}: expected a photograph that can be used, got {reasons}")
     new = [vector for _, vector in good]
@@ -157,7 +161,7 @@ def _unless_known(subject: str, one: Seen, vector: Vector, so_far: list[Vector])
 
 
 def _without(one: Seen, reason: str) -> Seen:
-    return Seen(one.name, one.photo, one.quality, None, reason)
+    return Seen(one.name, one.photo, one.quality, None, reason, known=True)
 
 
 def _report(one: Seen, dropped: set[str], most: int) -> PhotoReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
 from edge.vision.pipeline import Pipeline
 
+_NO_CAMERA_S = 3.0  # without a frame for so long nobody has to keep sitting
+
 
 def take_pictures(
     config: CameraConfig,
@@ -28,8 +31,8 @@ def take_pictures(
 ) -> list[NDArray[np.uint8]]:
     """`count` frames, (H, W, 3) RGB, whose one face passes the gate, `apart_s` apart.
 
-    Fewer when the time runs out or they are no longer `wanted`. `live`: no file, so that frames
-    that never change are a fault.
+    Fewer when the time runs out, no frame has come for 3 s, or they are no longer `wanted`. `live`:
+    no file, so that frames that never change are a fault.
 
     Raises:
         EnrolmentError: the camera gave nothing; says why.
@@ -37,6 +40,13 @@ def take_pictures(
     grabber = Grabber(lambda: open_camera(config), config)
     loop = VisionLoop(grabber, CameraHealth(config, live=live), pipeline, lambda: None)
     done = threading.Event()
+    seen_at = time.monotonic()
+
+    def hoped() -> bool:
+        nonlocal seen_at
+        if grabber.problem is None:
+            seen_at = time.monotonic()
+        return wanted() and time.monotonic() - seen_at < _NO_CAMERA_S
 
     def turn() -> None:
         while not done.is_set():
@@ -46,7 +56,7 @@ def take_pictures(
     grabber.start()
     thread.start()
     try:
-        taken = loop.take_pictures(count, apart_s, timeout_s, wanted)
+        taken = loop.take_pictures(count, apart_s, timeout_s, hoped)
         if not taken and grabber.problem:
             raise EnrolmentError(grabber.problem)
         return taken
