@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_door import door_parser, state
 from edge.cli_site import site_commands
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
         "file", nargs="?", type=Path
     )
+    admin_parser(commands.add_parser("admin", help="many doors: people, keys, publishing"), shared)
     _bench_parser(command("bench", _bench, "milliseconds per stage and memory, on this machine"))
     _evaluate_parser(command("evaluate", _evaluate, "accuracy on labelled pictures"))
     return parser
@@ -346,7 +348,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from edge.evaluate.progress import bar
+    from edge.progress import bar
     from edge.tools.bench import BenchOptions, run_bench
 
     models, gate = _models(options)
@@ -369,8 +371,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from edge.evaluate.progress import bar
     from edge.evaluate.run import EvaluateOptions, run_evaluate
+    from edge.progress import bar
     from edge.vision.pipeline import Pipeline
 
     models, gate = _models(options)
