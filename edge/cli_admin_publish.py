@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 def publish_parser(actions: Actions, parsers: Parsers) -> None:
     """Add push, rollback, refresh, republish, versions, export-tree and broker-files."""
     sub = parsers.add(actions, "push", _push, "sign what the records say, and publish it to all doors")
-    sub.add_argument("--accept", metavar="NAME", default="", help="who takes what the report questions")
+    sub.add_argument(
+        "--accept", metavar="NAME", default="", type=str.strip, help="who takes what the report questions"
+    )
     sub.add_argument("--second-signer", type=Path, metavar="FILE", help="the second signer's key")
     sub.add_argument("--note", default="", help="kept with the version")
     _signs(sub)

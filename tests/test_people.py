@@ -53,6 +53,8 @@ def test_a_person_is_added_edited_disabled_and_found(records):
         ({"from_": "2026-05-01", "until": "2026-04-01"}, "rights: subjects.ada.until: expected a time after"),
         ({"until": "31.12.2026"}, "person ada: until: expected text matching"),
         ({"doors": ["Front Door"]}, "person ada: doors"),
+        ({"retain_until": "2026-02-30"}, "person ada: retain_until: expected a date such as 2026-12-31 or"),
+        ({"name": "Ada\nEve"}, "person ada: name: expected at most 200 printable characters, got others"),
     ],
 )
 def test_a_person_who_contradicts_the_rest_is_refused_and_not_kept(records, more, expected):

@@ -28,6 +28,7 @@ TILE = 2048
 Vectors = NDArray[np.float32]  # (N, D), rows of unit L2 norm
 
 
+_ROOM = 256  # templates, at least, when a crowd needs more
 _NORM_TOLERANCE = 0.01  # of what float16 makes of a unit vector
 
 
@@ -200,11 +201,8 @@ class Crowd:
         self._subjects = list(population.subjects)
         self._ids = {subject: i for i, subject in enumerate(self._subjects)}
         self._count = len(population.vectors)
-        self._vectors = np.empty((max(256, self._count), dimension), np.float32)
-        if self._count:
-            self._vectors[: self._count] = population.vectors
-        self._owners = np.full(len(self._vectors), -1, np.intp)
-        self._owners[: self._count] = np.repeat(np.arange(len(self._subjects)), np.diff(population.starts))
+        self._vectors = population.vectors if self._count else np.empty((0, dimension), np.float32)
+        self._owners = np.repeat(np.arange(len(self._subjects)), np.diff(population.starts))
 
     def nearest(self, subject: str, vectors: Vectors, limit: float = DISTANCE_CEILING) -> Lookalike | None:
         """The nearest other subject, when it is nearer than `limit` to any of (n, D) vectors."""
@@ -226,9 +224,11 @@ class Crowd:
         if owner == len(self._subjects):
             self._subjects.append(subject)
         self._owners[self._owners == owner] = -1
-        while self._count + len(vectors) > len(self._owners):
-            self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])
-            self._owners = np.concatenate([self._owners, np.full(len(self._owners), -1, np.intp)])
+        if self._count + len(vectors) > len(self._owners):
+            more = len(vectors) + max(_ROOM, len(self._owners) // 8)
+            room = np.empty((more, self._vectors.shape[1]), np.float32)
+            self._vectors = np.concatenate([self._vectors, room])
+            self._owners = np.concatenate([self._owners, np.full(more, -1, np.intp)])
         self._vectors[self._count : self._count + len(vectors)] = vectors
         self._owners[self._count : self._count + len(vectors)] = owner
         self._count += len(vectors)

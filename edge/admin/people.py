@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.admin.checks import Population, vectors_of
-from edge.admin.csv_file import Entry
+from edge.admin.csv_file import MAX_CELL, Entry, moment
 from edge.admin.model import (
     Accepted,
     Card,
@@ -180,8 +180,27 @@ def rights_text(records: Records) -> SiteText:
 def check(records: Records, people: Iterable[Person]) -> None:
     """Whether these people go with groups, schedules and each other's cards. Raises AdminError."""
     everyone = list(people)
+    for person in everyone:
+        _check_texts(person)
     _resolve(rights_text(records), everyone)
     _check_cards(records, everyone)
+
+
+def _check_texts(person: Person) -> None:
+    """What no door hears of. Raises AdminError."""
+    where = f"person {person.subject}"
+    for field in ("name", "consent", "reason"):
+        text = getattr(person, field)
+        if len(text) > MAX_CELL or not text.isprintable():
+            raise AdminError(
+                f"{where}: {field}: expected at most {MAX_CELL} printable characters, got others"
+            )
+    try:
+        moment(person.retain_until or "")
+    except ValueError as error:
+        raise AdminError(
+            f"{where}: retain_until: expected {error}, got {person.retain_until!r:.60}"
+        ) from None
 
 
 def check_all(records: Records) -> None:
@@ -284,9 +303,9 @@ def change_card(records: Records, card_id: str, change: str) -> tuple[str, Card]
 # Templates
 
 
-def population_of(site: Site, everybody: Mapping[str, Person]) -> Population:
+def population_of(site: Site, everybody: Iterable[Person]) -> Population:
     """All who have templates. Raises AdminError: a template is damaged, or not of the site's models."""
-    return Population.of([(subject, _vectors(site, one)) for subject, one in everybody.items()])
+    return Population.of([(one.subject, _vectors(site, one)) for one in everybody])
 
 
 def _vectors(site: Site, person: Person) -> NDArray[np.float32]:

@@ -69,7 +69,7 @@ def examine(
         AdminError, GalleryError: a record that can't be read.
     """
     site, people = records.site(), records.all(Person)
-    population = population_of(site, people)
+    population = population_of(site, people.values())
     before = records.get(Checked, site.site)
     known = None if full or before is None or not _useful(before, site) else before
     revisions = records.revisions(Person)

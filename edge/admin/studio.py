@@ -26,7 +26,8 @@ class Studio:
         self._site = records.site()
         if self._site.model != model:
             raise ModelMismatch(f"site {self._site.site}: expected models of {self._site.model}, got {model}")
-        self._crowd = Crowd(people.population_of(self._site, records.all(Person)), self._site.dimension)
+        everybody = (person for _, person in records.each(Person))
+        self._crowd = Crowd(people.population_of(self._site, everybody), self._site.dimension)
 
     def look_at_file(self, name: str, data: bytes) -> Seen:
         """One photograph. Raises ModelError."""
