@@ -143,6 +143,19 @@ def test_what_must_not_enter_a_gallery_is_refused_in_one_line(data, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("digits", [20, 400, 5000])
+def test_a_number_without_end_is_refused_in_few_words(digits):
+    number = b"9" * digits
+    for decode, data in (
+        (shards.decode_rights_site, b'{"format":' + number + b"}"),
+        (shards.decode_rights_site, b'{"format":1,"shards":' + number + b',"time_zone":"UTC"}'),
+        (sealing.decode_command_keys, b'{"doord_command_keys":' + number + b',"keys":[]}'),
+    ):
+        with pytest.raises(GalleryError, match="expected content of doord") as caught:
+            decode(data)
+        assert len(str(caught.value)) < 300
+
+
 def test_a_subject_in_anothers_shard_is_refused():
     other = next(i for i in range(SHARDS) if i != INDEX)
     with pytest.raises(GalleryError, match="expected subjects of shard"):

@@ -30,6 +30,7 @@ _MAGIC = b"doord\x01"
 _KEY_ID_BYTES = 8
 _HEADER_BYTES = len(_MAGIC) + _KEY_ID_BYTES
 
+_Format = Annotated[int, Meta(ge=0, le=2**31)]  # JSON's numbers have no end, and messages would have none
 _Key = Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 
 
@@ -40,7 +41,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Head(msgspec.Struct, frozen=True):
     """Enough of any format to say which it is."""
 
-    format: int
+    format: _Format
 
 
 def site_key_id(site_key: bytes) -> bytes:
@@ -169,7 +170,7 @@ class _CommandKey(Content, frozen=True):
 
 
 class _CommandHead(msgspec.Struct, frozen=True):
-    format: int = msgspec.field(name="doord_command_keys")
+    format: _Format = msgspec.field(name="doord_command_keys")
 
 
 class _CommandKeys(Content, frozen=True):
