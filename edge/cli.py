@@ -16,8 +16,10 @@ from pathlib import Path
 import msgspec
 
 from edge import __version__
+from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_door import door_parser, state
+from edge.cli_site import site_commands
 from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
 from edge.values import DISTANCE_CEILING
@@ -99,11 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--annotate", type=Path, metavar="OUT", help="write the picture with the verdict")
 
     door_parser(command("door", state, "see and move the door by hand"), shared)
+    site_commands(command)
     command("status", _status, "what the running daemon is doing")
     command("doctor", _doctor, "try every part the door needs")
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
         "file", nargs="?", type=Path
     )
+    admin_parser(commands.add_parser("admin", help="many doors: people, keys, publishing"), shared)
     _bench_parser(command("bench", _bench, "milliseconds per stage and memory, on this machine"))
     _evaluate_parser(command("evaluate", _evaluate, "accuracy on labelled pictures"))
     return parser
@@ -344,7 +348,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from edge.evaluate.progress import bar
+    from edge.progress import bar
     from edge.tools.bench import BenchOptions, run_bench
 
     models, gate = _models(options)
@@ -367,8 +371,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from edge.evaluate.progress import bar
     from edge.evaluate.run import EvaluateOptions, run_evaluate
+    from edge.progress import bar
     from edge.vision.pipeline import Pipeline
 
     models, gate = _models(options)

@@ -66,7 +66,7 @@ def _add(options: argparse.Namespace) -> int:
     from edge.identity.credentials import card_text
     from edge.tools.local import open_desk
 
-    card, expires = card_text(options.format, options.number), _moment(options.expires)
+    card, expires = card_text(options.format, options.number), moment(options.expires)
     with ExitStack() as stack:
         desk = open_desk(_config(options), stack)
         row = desk.add_card(options.subject, card, not options.disabled, expires)
@@ -77,7 +77,7 @@ def _add(options: argparse.Namespace) -> int:
     return 0
 
 
-def _moment(text: str | None) -> int | None:
+def moment(text: str | None) -> int | None:
     """RFC 3339 as s since 1970. Raises CardError."""
     if text is None:
         return None

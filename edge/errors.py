@@ -117,3 +117,7 @@ class ReaderError(DoordError, OSError):
 
 class AdminError(DoordError, ValueError):
     """What an admin asked for can't be done; nothing was changed."""
+
+
+class TableError(AdminError):
+    """A CSV file with mistakes: one a line of the message. Nothing of it was taken."""

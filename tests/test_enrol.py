@@ -21,7 +21,8 @@ from edge.errors import (
     ModelMismatch,
     NoFace,
 )
-from edge.identity.enrol import SAME_PERSON, SAME_PHOTO, Enroller
+from edge.identity.enrol import Enroller
+from edge.identity.likeness import SAME_PERSON, SAME_PHOTO
 from edge.identity.match import search
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.values import Face, Probe

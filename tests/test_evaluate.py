@@ -22,8 +22,8 @@ from edge.evaluate.metrics import (
     tally_pairs,
     wilson,
 )
-from edge.evaluate.progress import bar
 from edge.evaluate.run import EvaluateOptions, run_evaluate
+from edge.progress import bar
 from edge.values import Face, Probe, Quality
 from edge.vision.pipeline import Look
 

@@ -132,6 +132,32 @@ class Removal(_Record, frozen=True):
     at_utc: Utc
     version: int | None = None  # the first published version without the person
     doors: dict[Id, Utc] = {}  # who confirmed when
+    added_at_utc: Utc = ""  # when the person was: doors retired before never had him
+
+
+class Accepted(_Record, frozen=True):
+    """What somebody took upon himself at a push: two people who look alike, or a high FPIR."""
+
+    limit: float  # holds down to this distance (L2), or up to this FPIR (0..1)
+    by: str
+    at_utc: Utc
+
+
+class Likeness(_Record, frozen=True):
+    """Two subjects whose nearest templates are nearer than the door's threshold."""
+
+    one: Id
+    other: Id
+    distance: float  # L2
+
+
+class Checked(_Record, frozen=True):
+    """What was compared with what, so that the next push compares only who has changed."""
+
+    model: Id
+    revisions: dict[Id, int]  # of each person's record when it was compared with all others
+    pairs: list[Likeness]  # all that were found
+    count: int  # of pairs, also of those too many to be kept
 
 
 class Seen(_Record, frozen=True):

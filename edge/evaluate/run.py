@@ -22,9 +22,9 @@ from edge.evaluate.metrics import (
     tally_pairs,
 )
 from edge.evaluate.plots import require_matplotlib, write_plots
-from edge.evaluate.progress import silent
 from edge.evaluate.report import EqualError, Folds, Fpir, Operating, Report
 from edge.identity.match import expected_fpir
+from edge.progress import silent
 from edge.values import DISTANCE_CEILING, Quality
 
 _TABLE = tuple(k / 100 for k in range(40, 121, 5))

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import (
-    AlreadyEnrolled,
     EnrolmentError,
     LooksLikeAnother,
     LowQuality,
@@ -23,27 +22,17 @@ from edge.errors import (
     NoFace,
 )
 from edge.identity.gallery import check_subject
+from edge.identity.likeness import Vector, advice, refuse_known_photos, refuse_strangers
 from edge.identity.match import distances, expected_fpir
 from edge.ports import GalleryStore
-from edge.values import DISTANCE_CEILING, Gallery, Template
+from edge.values import DISTANCE_CEILING, Gallery, Probe, Template
 from edge.vision.pipeline import Look
 
-Vector = NDArray[np.float32]  # (D,), unit L2 norm
 Picture = tuple[str, NDArray[np.uint8]]  # a name for messages, (H, W, 3) RGB
 
 RIVAL_WIDTH = 0.5
 """A second face counts from half the width of the widest: it is then less than twice as far away.
 Smaller ones are passers-by in the background."""
-SAME_PHOTO = 0.05
-"""L2 distance below which two pictures are one photograph. The same file is 0.00 away, and saved
-again as JPEG of quality 75 0.03 in the median (LFW, 142 pictures). The next pictures of somebody
-sitting still before a webcam start at 0.09 (80 pairs), so that `--camera` is not refused; another
-photograph starts at 0.25 (LFW, 663 pairs)."""
-SAME_PERSON = 1.0
-"""L2 distance below which a picture may join a subject's others. Looser than the door's threshold,
-which would turn away 28 to 41 % of honest sets of 2 to 5 photographs; 1.0 turns away 1 %, and 0.26 %
-of strangers' pictures would pass (LFW, 300 people)."""
-ADVISED = "3 to 5 photographs in different light are recognised more surely"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +46,26 @@ class EnrolmentReport:
     version: int
     expected_fpir: float | None  # of one search among gallery_size; None: the model's FMR is unknown
     warnings: tuple[str, ...] = ()
+
+
+def accepted(name: str, seen: Look, model: str) -> Probe:
+    """The probe of the one face in a picture that was looked at; `name` is for messages.
+
+    Raises:
+        NoFace, ManyFaces, LowQuality: as named.
+        ModelMismatch: looked at with another embedder than `model`.
+    """
+    if not seen.faces:
+        raise NoFace(f"{name}: no face found")
+    widest = max(face.box[2] for face in seen.faces)
+    rivals = [face for face in seen.faces if face.box[2] >= RIVAL_WIDTH * widest]
+    if len(rivals) > 1:
+        raise ManyFaces(f"{name}: expected one face, got {len(rivals)} of like size: crop the picture")
+    if seen.probe is None:
+        raise LowQuality(f"{name}: {seen.shortcoming or 'not good enough'}")
+    if seen.probe.model != model:
+        raise ModelMismatch(f"{name}: expected a probe of {model}, got one of {seen.probe.model}")
+    return seen.probe
 
 
 @dataclass(frozen=True)
@@ -92,33 +101,19 @@ class Enroller:
             ModelError: the models failed.
         """
         check_subject(subject)
-        looked = [(name, self._vector(name, pixels)) for name, pixels in pictures]  # one picture in memory
+        looked = [(name, accepted(name, self.look(p), self.model)) for name, p in pictures]  # one in memory
         if not looked:
             raise EnrolmentError(f"subject {subject}: expected at least one picture, got none")
-        names, vectors = [name for name, _ in looked], [vector for _, vector in looked]
+        names, vectors = [name for name, _ in looked], [probe.vector for _, probe in looked]
         gallery = self.store.load(self.model, self.dimension)
         own = _own(gallery, subject)
-        _refuse_known_photos(subject, names, vectors, own)
+        refuse_known_photos(subject, names, vectors, own)
         warnings = self._lookalikes(subject, names, vectors, gallery, force_lookalike)
-        _refuse_strangers(subject, names, vectors, own)
+        refuse_strangers(subject, names, vectors, own)
         self.refuse_too_many(len(gallery) + len(vectors))
         rows = [Template(subject, vector, self.model, now_utc) for vector in vectors]
         version = self.store.add(rows, if_version=gallery.version)
         return self._report(subject, gallery, own + vectors, len(rows), version, warnings)
-
-    def _vector(self, name: str, pixels: NDArray[np.uint8]) -> Vector:
-        seen = self.look(pixels)
-        if not seen.faces:
-            raise NoFace(f"{name}: no face found")
-        widest = max(face.box[2] for face in seen.faces)
-        rivals = [face for face in seen.faces if face.box[2] >= RIVAL_WIDTH * widest]
-        if len(rivals) > 1:
-            raise ManyFaces(f"{name}: expected one face, got {len(rivals)} of like size: crop the picture")
-        if seen.probe is None:
-            raise LowQuality(f"{name}: {seen.shortcoming or 'not good enough'}")
-        if seen.probe.model != self.model:
-            raise ModelMismatch(f"{name}: expected a probe of {self.model}, got one of {seen.probe.model}")
-        return seen.probe.vector
 
     def _lookalikes(
         self, subject: str, names: Sequence[str], vectors: Sequence[Vector], gallery: Gallery, force: bool
@@ -164,7 +159,7 @@ class Enroller:
     ) -> EnrolmentReport:
         size = len(before) + added
         fpir = None if self.fmr is None else expected_fpir(self.fmr, size)
-        notes = [*warnings, *_advice(own, self._limit)]
+        notes = [*warnings, *advice(own, self._limit)]
         return EnrolmentReport(subject, added, len(own), size, version, fpir, tuple(notes))
 
 
@@ -173,50 +168,3 @@ def _own(gallery: Gallery, subject: str) -> list[Vector]:
     if subject not in gallery.subjects:
         return []
     return list(gallery.templates[gallery.owners == gallery.subjects.index(subject)])
-
-
-def _refuse_known_photos(
-    subject: str, names: Sequence[str], vectors: Sequence[Vector], own: Sequence[Vector]
-) -> None:
-    known = list(own)
-    for name, vector in zip(names, vectors, strict=True):
-        away = float(distances(vector, np.stack(known)).min()) if known else 2.0
-        if not away >= SAME_PHOTO:
-            raise AlreadyEnrolled(
-                f"{name}: subject {subject} has this photograph already (distance {away:.3f})"
-            )
-        known.append(vector)
-
-
-def _refuse_strangers(
-    subject: str, names: Sequence[str], vectors: Sequence[Vector], own: Sequence[Vector]
-) -> None:
-    """All pictures must hang together, each within SAME_PERSON of one that belongs.
-
-    What belongs grows from the subject's templates, or else from the first picture: a chain, so
-    that with and without a beard pass with a picture between, and two pairs of strangers do not.
-    """
-    known = list(own) or [vectors[0]]
-    left = list(range(len(vectors)))
-    while left:
-        away = [float(distances(vectors[i], np.stack(known)).min()) for i in left]
-        nearest = int(np.argmin(away))
-        i = left.pop(nearest)
-        if not away[nearest] < SAME_PERSON:
-            raise EnrolmentError(
-                f"{names[i]}: not the person of {f'subject {subject}' if own else names[0]} "
-                f"(distance {away[nearest]:.2f}, expected < {SAME_PERSON:g})"
-            )
-        known.append(vectors[i])
-
-
-def _advice(own: Sequence[Vector], limit: float) -> list[str]:
-    """What the admin should know about a subject's own templates."""
-    if len(own) < 2:
-        return [f"only 1 template: {ADVISED}"]
-    stack = np.stack(own)
-    each_to_all = np.stack([distances(row, stack) for row in stack])
-    apart = float(each_to_all[np.triu_indices(len(own), 1)].mean())
-    if not apart < limit:
-        return [f"the photographs differ much (mean distance {apart:.2f}): add some like the door's view"]
-    return []

@@ -14,9 +14,10 @@ import msgspec
 
 from edge.errors import ConfigError, ModelError
 from edge.strict import convert, parse_yaml
+from edge.values import ID
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-ModelId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+ModelId = Annotated[str, msgspec.Meta(pattern=ID)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2048)]
 Point = tuple[float, float]
 
@@ -76,6 +77,17 @@ class KnownAnswer(_Entry, frozen=True):
     max_drift: Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
+Rate = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
+
+class MeasuredRate(_Entry, frozen=True):
+    """A rate and its 95 % confidence interval, 0..1."""
+
+    rate: Rate
+    low: Rate
+    high: Rate
+
+
 class ModelEntry(_Entry, frozen=True):
     """One model of the manifest."""
 
@@ -95,7 +107,8 @@ class ModelEntry(_Entry, frozen=True):
     range_m: float | None = None
     dimension: int | None = None
     crop: Crop | None = None
-    fmr_at_ceiling: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None  # of one comparison at 0.7
+    fmr_at_ceiling: Rate | None = None  # of one comparison at 0.7: what FPIR is judged by
+    fmr_measured: MeasuredRate | None = None  # the same with its interval
 
 
 class _Manifest(_Entry, frozen=True):
