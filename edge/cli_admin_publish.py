@@ -84,7 +84,7 @@ def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
     """Tell what was signed, and give it to the broker."""
     one = done.publication
     facts = {
-        "version": one.version,
+        "version": None if options.dry_run else one.version,
         "subjects": one.subjects,
         "templates": one.templates,
         "changed_targets": len(done.targets),
@@ -95,9 +95,9 @@ def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
     if options.json:
         say_json(facts)
     else:
-        would = "would be signed as" if options.dry_run else "signed as"
+        signed = "would be signed" if options.dry_run else f"signed as version {one.version}"
         size = f"{len(done.targets)} targets of {done.target_bytes:,} bytes are new"
-        say(f"{would} version {one.version}: {one.subjects} people, {one.templates} templates; {size}")
+        say(f"{signed}: {one.subjects} people, {one.templates} templates; {size}")
     if options.dry_run or options.no_publish:
         return 0
     try:
