@@ -136,7 +136,7 @@ def run(folder: Path, visits: int) -> dict[str, object]:
     lines = claim_relay(config.door.relay, simulation=True)
     daemon = build(config, lines=lines, open_source=lambda: visitors)
     daemon.start()
-    while not daemon.health(time.monotonic()).armed:
+    while not daemon.reporter.health(time.monotonic()).armed:
         time.sleep(0.005)
     watcher = threading.Thread(target=daemon.wait, daemon=True)
     watcher.start()

@@ -20,9 +20,18 @@ from edge.disk import FileKey, write_atomically
 from edge.errors import ConfigError, GalleryError
 from edge.identity.cards import CardFile
 from edge.identity.credentials import Cards, Credential, Evidence, claimed, enough
-from edge.identity.rights import EVERYBODY_ALWAYS, Permitted, Rights, decide, free_until, open_now
+from edge.identity.rights import (
+    EVERYBODY_ALWAYS,
+    Permitted,
+    Rights,
+    decide,
+    ends_some_time,
+    free_until,
+    open_now,
+)
 from edge.identity.rights_file import load_rights
 from edge.identity.throttle import FAILURES, FAILURES_WITH_PAD, Lockout
+from edge.joined import is_joined
 from edge.ports import Clock
 from edge.values import Deny, Reason
 
@@ -40,14 +49,19 @@ def checked_rights(config: Config) -> Rights:
     if not config.rights_file:
         return EVERYBODY_ALWAYS
     rights = load_rights(Path(config.rights_file))
+    lacking = lacking_schedule(config, rights)
+    if lacking is not None:
+        raise ConfigError(f"{config.rights_file}: {lacking}")
+    return rights
+
+
+def lacking_schedule(config: Config, rights: Rights) -> str | None:
+    """What `access.by_schedule` asks for and the rights do not have, in words: it would never hold."""
     for i, period in enumerate(config.access.by_schedule):
         if period.schedule not in rights.schedules:
             known = ", ".join(rights.schedules) or "none"
-            raise ConfigError(
-                f"{config.rights_file}: schedules: expected {period.schedule!r} for "
-                f"access.by_schedule[{i}], got {known}"
-            )
-    return rights
+            return f"schedules: expected {period.schedule!r} for access.by_schedule[{i}], got {known}"
+    return None
 
 
 class Access:
@@ -62,13 +76,26 @@ class Access:
         self._rights: Rights | None = None
         self._cards: Cards | None = None
         self._problems: dict[str, str] = {}
+        self._joined = is_joined(config)
+        self._expires_utc: datetime | None = None
         self._lockout = self._resumed()
         self.load()
 
     def load(self) -> None:
-        """Read rights and cards, again if need be; what was in force stays so when that fails."""
+        """Read rights and cards, again if need be; what was in force stays so when that fails.
+
+        Those of a joined door come from its site (`put_in_force`).
+        """
+        if self._joined:
+            self._note("rights", None if self._rights else "nothing of the site is in force yet")
+            return
         self.load_rights()
         self.load_cards()
+
+    def put_in_force(self, rights: Rights, cards: Cards, expires_utc: datetime) -> None:
+        """The site's rights and cards, believed without news until `expires_utc`."""
+        self._rights, self._cards, self._expires_utc = rights, cards, expires_utc
+        self._note("rights", None)
 
     def load_rights(self) -> None:
         """The rights alone."""
@@ -99,10 +126,25 @@ class Access:
     @property
     def problems(self) -> list[str]:
         """What is wrong, in words."""
-        return list(self._problems.values())
+        return [*self._problems.values(), *self._stale()]
+
+    def _stale(self) -> list[str]:
+        if not self._expired:
+            return []
+        whom = {"deny": "nobody enters", "deny_limited": "who has a last day does not enter"}
+        return [
+            f"the site was not heard of in time (expected by {self._expires_utc:%Y-%m-%d %H:%M} UTC): "
+            + whom.get(self._config.sync.when_expired, "all rights stay in force")
+        ]
+
+    def cards(self) -> Cards | None:
+        """The cards in force."""
+        return self._cards
 
     def why_not(self) -> list[str]:
         """Why nobody can enter; empty when somebody can."""
+        if self._expired and self._config.sync.when_expired == "deny":
+            return self._stale()
         missing = [] if self._rights else ["rights"]
         if self._cards is None and Evidence.FACE not in self.enough():
             missing.append("cards")
@@ -125,7 +167,20 @@ class Access:
         """Whether the subject may enter here and now."""
         if self._rights is None:
             return Deny(Reason.OTHER)
+        if self._expired and self._needs_news(subject, self._rights):
+            return Deny(Reason.GALLERY_EXPIRED)
         return decide(self._rights, subject, self._config.door_id, self._clock.now_utc(), self._believed)
+
+    def _needs_news(self, subject: str, rights: Rights) -> bool:
+        """Whether the subject is refused once the site has not been heard of for too long."""
+        policy = self._config.sync.when_expired
+        return policy == "deny" or (policy == "deny_limited" and ends_some_time(rights, subject))
+
+    @property
+    def _expired(self) -> bool:
+        """By a clock that is not trusted nothing expires: what depends on the time is refused anyway."""
+        expires = self._expires_utc
+        return expires is not None and self._believed and not self._clock.now_utc() < expires
 
     def free_until(self) -> datetime | None:
         """When the free access that holds now ends at the latest, UTC; None: none holds."""

@@ -26,7 +26,17 @@ from edge.vision.loop import Seen
 
 log = logging.getLogger(__name__)
 
-_PLAIN = frozenset({"Started", "Stopped", "CameraRestored", "DoorAlarmCleared", "ExitRequested"})
+_PLAIN = frozenset(
+    {
+        "Started",
+        "Stopped",
+        "CameraRestored",
+        "DoorAlarmCleared",
+        "ExitRequested",
+        "GalleryApplied",
+        "CommandObeyed",
+    }
+)
 _CARD_FRESH_S = 1.0  # the door must get to a card's grant within this
 _SAME_CARD_S = 2.0  # a card held to the reader is read again and again: one presentation
 
@@ -206,7 +216,7 @@ class Attendant:
 
     def _ask_for_door(self, attempt: Attempt, grant: Grant, valid_until: float) -> bool:
         """Whether the door was asked; it is not for a subject without the right."""
-        right = self._gate.permitted(grant.subject)
+        right = self._gate.permitted(grant.subject) if self._is_enrolled(grant) else Deny(Reason.UNAUTHORIZED)
         if isinstance(right, Deny):
             self._report(replace(attempt, decision=right))
             return False
@@ -218,6 +228,11 @@ class Attendant:
 
         self._door.grant(replace(grant, extended=right.extended), valid_until, answer)
         return True
+
+    def _is_enrolled(self, grant: Grant) -> bool:
+        """Whether a face that was recognised still is anybody's: a gallery may come while votes gather."""
+        gallery = self._gallery()
+        return grant.distance is None or (gallery is not None and grant.subject in gallery.subjects)
 
     def _report(self, attempt: Attempt) -> None:
         decision = attempt.decision

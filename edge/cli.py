@@ -19,6 +19,7 @@ from edge import __version__
 from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_door import door_parser, state
+from edge.cli_site import site_commands
 from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
 from edge.values import DISTANCE_CEILING
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--annotate", type=Path, metavar="OUT", help="write the picture with the verdict")
 
     door_parser(command("door", state, "see and move the door by hand"), shared)
+    site_commands(command)
     command("status", _status, "what the running daemon is doing")
     command("doctor", _doctor, "try every part the door needs")
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(

@@ -11,15 +11,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edge.door_config import Chip, Line, Wiring, contradictions, line_contradictions
 from edge.door_config import DoorConfig as DoorConfig
 from edge.door_config import RelayConfig as RelayConfig
-from edge.door_config import contradictions
 from edge.errors import ConfigError
 from edge.strict import Section as _Section
 from edge.strict import convert, parse_yaml
-from edge.values import DISTANCE_CEILING
+from edge.values import DISTANCE_CEILING, ID
 
-Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+Id = Annotated[str, Meta(pattern=ID)]
 NO_PAD = "no presentation-attack detection: a photograph can open this door"
 _SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
@@ -124,11 +124,11 @@ class WedgeConfig(_Section, frozen=True):
 
 
 class WiegandConfig(_Section, frozen=True):
-    """A card reader on two lines."""
+    """A card reader on two lines of one chip. No `chip`: the relay's."""
 
-    data0: Annotated[int, Meta(ge=0, le=511)]  # offset on the chip
-    data1: Annotated[int, Meta(ge=0, le=511)]
-    chip: str = "/dev/gpiochip0"
+    data0: Line
+    data1: Line
+    chip: Chip | None = None
     bits: Annotated[tuple[Literal[26, 34, 37], ...], Meta(min_length=1)] = (26,)  # of the site's cards
 
 
@@ -159,6 +159,18 @@ class MqttConfig(_Section, frozen=True):
     heartbeat_s: Annotated[float, Meta(ge=1, le=3600)] = 60
 
 
+class SyncConfig(_Section, frozen=True):
+    """What a door that is part of a site does when the site has not been heard of for too long.
+
+    `deny_limited`: whoever's rights have a last day is refused, so that who can jam a door keeps no
+    dismissed employee's rights for ever; `deny`: everybody; `warn`: nobody. How long is too long
+    says the site (`doord admin init --fresh-for`), seven days unless told otherwise.
+    """
+
+    when_expired: Literal["deny_limited", "deny", "warn"] = "deny_limited"
+    every_s: Annotated[float, Meta(ge=10, le=86400)] = 3600  # asked for news though none was told
+
+
 class Config(_Section, frozen=True):
     """The whole file."""
 
@@ -177,6 +189,7 @@ class Config(_Section, frozen=True):
     pad: PadConfig = PadConfig()
     access: AccessConfig = AccessConfig()
     readers: ReadersConfig = ReadersConfig()
+    sync: SyncConfig = SyncConfig()
     mqtt: MqttConfig | None = None
 
     @property
@@ -193,6 +206,16 @@ class Config(_Section, frozen=True):
     def cards_path(self) -> Path:
         """The cards that were given out."""
         return Path(self.state_dir) / "cards.sealed"
+
+    @property
+    def wiring(self) -> Wiring:
+        """Each GPIO line of the door and of its reader."""
+        wiegand = self.readers.wiegand
+        if wiegand is None:
+            return self.door.wiring()
+        chip = wiegand.chip or self.door.relay.chip
+        lines = {"data0": wiegand.data0, "data1": wiegand.data1}
+        return self.door.wiring() | {f"readers.wiegand.{name}": (chip, at) for name, at in lines.items()}
 
     @property
     def modes(self) -> list[AccessMode]:
@@ -225,7 +248,7 @@ def parse_config(text: str, where: str = "config.yaml") -> Config:
 
 def _contradictions(config: Config) -> list[tuple[str, str, object]]:
     """What each field alone can't show: (path, expected, got)."""
-    found = contradictions(config.door)
+    found = contradictions(config.door) + line_contradictions(config.wiring)
     decision, quality = config.decision, config.quality
     if decision.confirm > decision.confirm_of:
         found.append(("decision.confirm", f"at most confirm_of ({decision.confirm_of})", decision.confirm))
@@ -252,18 +275,12 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
 
 def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
     found: list[tuple[str, str, object]] = []
-    readers, access, wiegand = config.readers, config.access, config.readers.wiegand
+    readers, access = config.readers, config.access
     cards = [mode for mode in config.modes if mode != "face"]
     if cards and readers.wedge is None and readers.wiegand is None:
         found.append(("access.mode", "a reader in readers beside a mode with cards", cards[0]))
     if access.by_schedule and not config.rights_file:
         found.append(("access.by_schedule", "a rights_file, where the schedules stand", "none"))
-    if wiegand and wiegand.data0 == wiegand.data1:
-        found.append(("readers.wiegand.data1", "another line than data0", wiegand.data1))
-    for role, line in config.door.lines().items() if wiegand else ():
-        chip = line.chip or config.door.relay.chip
-        if wiegand and chip == wiegand.chip and line.line in (wiegand.data0, wiegand.data1):
-            found.append(("readers.wiegand", f"other lines than door.{role}'s", line.line))
     return found
 
 

@@ -41,6 +41,7 @@ from edge.control_messages import (
     Request,
     Rows,
     Subjects,
+    Sync,
 )
 from edge.desk import CardChange, CardRow, Desk, SubjectRow
 from edge.doorman import DoorAction
@@ -108,11 +109,13 @@ class ControlServer:
         desk: Callable[[], Desk | None],
         status: Callable[[], bytes],
         order: Callable[[DoorAction, float], bool],
+        sync: Callable[[str | None], str],
     ) -> None:
-        """`desk` gives None while the gallery can't be used; `order` moves the door."""
+        """`desk` gives None while the gallery can't be used; `order` moves the door, `sync` asks the site."""
         self._desk = desk
         self._status = status
         self._order = order
+        self._sync = sync
         self._path = path
         self._socket: socket.socket | None = None
         self._inode = 0
@@ -178,6 +181,8 @@ class ControlServer:
             return Blob(self._status())
         if isinstance(request, DoorOrder):
             return Obeyed(self._order(request.action, request.minutes))
+        if isinstance(request, Sync):
+            return Blob(self._sync(request.folder).encode())
         desk = self._desk()
         if desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
@@ -285,6 +290,10 @@ class RemoteDesk:
     def status(self) -> bytes:
         """The daemon's status as JSON."""
         return self._call(GetStatus(), Blob).data
+
+    def sync(self, folder: str | None) -> str:
+        """Ask the site for news, of a folder instead of its broker; what came of it. Raises GalleryError."""
+        return self._call(Sync(folder), Blob).data.decode()
 
     def _call(self, request: Request, expected: type[_A]) -> _A:
         try:

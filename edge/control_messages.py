@@ -81,6 +81,12 @@ class GetStatus(msgspec.Struct, tag=True, frozen=True):
     """What the daemon is doing."""
 
 
+class Sync(msgspec.Struct, tag=True, frozen=True):
+    """Ask the site for news."""
+
+    folder: Annotated[str, Meta(max_length=4096)] | None  # instead of the broker
+
+
 class Failed(msgspec.Struct, tag=True, frozen=True):
     """The answer when something was refused: the error's class and its line."""
 
@@ -136,5 +142,6 @@ Request: TypeAlias = (
     | ChangeCard
     | DoorOrder
     | GetStatus
+    | Sync
 )
 Answer: TypeAlias = Failed | Report | Rows | CardRows | Count | Obeyed | Blob

@@ -17,32 +17,36 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import msgspec
-
 from edge import __version__
 from edge.access import Access
 from edge.attendant import Attendant
 from edge.clock import SystemClock
-from edge.config import NO_PAD, Config, MqttConfig
+from edge.config import NO_PAD, Config
 from edge.control import ControlServer
-from edge.desk import LocalDesk
-from edge.door.controller import SWITCH_S, DoorController, DoorStatus
+from edge.desk import Desk, JoinedDesk, LocalDesk
+from edge.door.controller import SWITCH_S, DoorController
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
 from edge.doorman import Doorman, tell_doord_lock
-from edge.errors import ConfigError, LineError
+from edge.errors import ConfigError, GalleryError, LineError
 from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
+from edge.joined import with_broker
 from edge.journal import notify
 from edge.link import wire
 from edge.link.mqtt import MqttLink
+from edge.link.orders import Order
 from edge.link.outbox import MemoryOutbox
-from edge.link.port import Health, Link, NullLink
+from edge.link.port import Link, NullLink
+from edge.membership import Membership
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
-from edge.values import DoorMode, Gallery, Reason
+from edge.reporter import Reporter, Standalone
+from edge.site import Content
+from edge.ties import Ties, tied
+from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
@@ -51,11 +55,12 @@ from edge.worker import Worker
 
 log = logging.getLogger(__name__)
 
-EX_SOFTWARE, EX_CONFIG = 70, 78
+EX_SOFTWARE = 70
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
 _GALLERY_RETRY_S = 5.0
+_IDENTIFY_S = 10.0  # how long lamp and sounder say which door it is
 
 
 class Daemon:
@@ -70,16 +75,26 @@ class Daemon:
         inputs: DoorInputs | None = None,
         signals: DoorSignals | None = None,
         clock: Clock | None = None,
+        ties: Ties | None = None,
     ) -> None:
         self._config = config
         self.link = link
         self.doorman = Doorman(Path(config.state_dir))
-        self.door = DoorController(
-            lines, config.door, self._on_state, self._on_notice, inputs, signals, self.doorman.locked_down
-        )
         self.faces = Faces(config)
+        self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
+        self.access = Access(config, self.clock)
+        self.member = self._membership(ties) if ties else None
+        self.reporter = Reporter(config, self.faces, link, self._why_not, self.member or Standalone())
+        self.door = DoorController(
+            lines,
+            config.door,
+            self.reporter.on_state,
+            self._on_notice,
+            inputs,
+            signals,
+            self.doorman.locked_down,
+        )
         self.grabber = Grabber(open_source, config.camera)
-        self.access = Access(config, clock or SystemClock(Path(config.state_dir) / "clock.floor"))
         max_age_s = config.camera.max_frame_age_ms / 1000
         self.attendant = Attendant(
             Decider(config.decision, max_age_s),
@@ -87,21 +102,17 @@ class Daemon:
             self.access,
             self.faces.gallery,
             self.door,
-            self._post,
-            self._setting,
+            self.reporter.post,
+            self.reporter.setting,
             max_age_s,
         )
         self.readers = open_readers(config, self.attendant.present)
-        self._last_refusal: Reason | None = None
-        self._door_status = DoorStatus(DoorMode.LOCKED, "unknown")
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._control: ControlServer | None = None
         self._loop: VisionLoop | None = None
         self._reload = threading.Event()
         self._stopped = False
-        self._state_turn = threading.Lock()  # the door's and the vision thread both publish the state
-        self._told: Health | None = None
         self._next_gallery_try = 0.0
 
     def start(self) -> None:
@@ -112,8 +123,9 @@ class Daemon:
         self._control = ControlServer(
             Path(self._config.socket),
             self._desk,
-            self._status_json,
+            self.reporter.status_json,
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
+            self._sync_now,
         )
         self._workers.append(Worker("control", self._control.step))
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
@@ -121,6 +133,9 @@ class Daemon:
             self.grabber.start()
             self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
         self.attendant.tell("Started", f"doord {__version__}")
+        if self.member is not None:
+            self.member.start()
+            self._workers += self.member.workers()
         self.watch()
         notify("READY=1")
 
@@ -135,7 +150,44 @@ class Daemon:
         """Nobody is searched for where a face alone opens nothing."""
         return self.faces.searchable() if Evidence.FACE in self.access.enough() else None
 
-    def _desk(self) -> LocalDesk | None:
+    def _membership(self, ties: Ties) -> Membership:
+        """How a joined door keeps up with its site."""
+        return Membership(
+            ties,
+            self._config,
+            self.clock,
+            self.faces.model,
+            self._apply,
+            self._obey,
+            lambda kind, detail: self.attendant.tell(kind, detail),
+        )
+
+    def _apply(self, content: Content) -> None:
+        """Put what the site published in force."""
+        self.faces.put_in_force(content.gallery)
+        self.access.put_in_force(content.rights, content.cards, content.expires_utc)
+        self.reporter.publish_state()
+
+    def _obey(self, order: Order) -> tuple[bool, str]:
+        """Do what a signed order says; whether it is in force, and a word about it."""
+        if order.do == "sync" and self.member is not None:
+            self.member.news()
+        elif order.do == "restart":
+            self.ask_to_stop()
+        elif order.do == "identify-yourself":
+            self.door.identify(_IDENTIFY_S)
+        else:
+            return self.doorman.obey(self.door, order, self.clock.now_utc())
+        return True, ""
+
+    def _sync_now(self, folder: str | None) -> str:
+        if self.member is None:
+            raise GalleryError("this door is part of no site: doord join")
+        return self.member.sync_now(None if folder is None else Path(folder))
+
+    def _desk(self) -> Desk | None:
+        if self.member is not None:
+            return JoinedDesk(self._config.site, self.faces.gallery, self.access.cards)
         if self.faces.store is None:
             return None
         take_pictures = self._loop.take_pictures if self._loop else None
@@ -148,7 +200,7 @@ class Daemon:
             self.access.load()
             self.faces.gallery_changed()
         finally:
-            self._publish_state()
+            self.reporter.publish_state()
 
     def watch(self) -> None:
         """One look after everything. Raises LineError when the door's thread is dead."""
@@ -158,6 +210,8 @@ class Daemon:
         for worker in self._workers:
             worker.tend(now)
         self.link.tend()
+        if self.member is not None:
+            self.member.tend()
         self.doorman.keep_schedule(self.door, self.access.free_for_s(), now)
         retry = self.faces.damaged and now >= self._next_gallery_try
         reload = self._reload.is_set()
@@ -167,9 +221,9 @@ class Daemon:
         if retry or reload:
             self._next_gallery_try = now + _GALLERY_RETRY_S
             self.faces.load_gallery()
-            self._publish_state()
+            self.reporter.publish_state()
         self.access.tend()
-        self._tell_health(now)
+        self.reporter.tell_health(now)
 
     def wait(self) -> None:
         """Until `stop` is asked for, watching. Raises LineError when the door's thread is dead."""
@@ -201,6 +255,8 @@ class Daemon:
         self.attendant.tell("Stopped", "the service ends, the door is locked")
         if self._control is not None:
             self._control.close()
+        if self.member is not None:
+            self.member.close()
         self.link.close()
         self.faces.close()
 
@@ -215,8 +271,8 @@ class Daemon:
         problems += [f"camera: {camera}"] if camera else []
         if self._loop is not None and now - self._loop.beat > _VISION_BEAT_S:
             problems.append("the vision thread does not turn")
-        if self._door_status.fault is not None:
-            problems.append(self._door_status.fault)
+        if self.reporter.door.fault is not None:
+            problems.append(self.reporter.door.fault)
         return problems
 
     def _camera_problem(self) -> str | None:
@@ -226,71 +282,6 @@ class Daemon:
         if fault is not None:
             return self.grabber.problem or fault
         return None if self.attendant.camera_seen else "no frame yet"
-
-    def health(self, now: float) -> Health:
-        """What `status` says about the parts at `now` (s, monotonic)."""
-        problems = self._why_not(now)
-        backend = self.faces.pipeline.backend if self.faces.pipeline else ""
-        return Health(not problems, tuple(problems), self.faces.in_force[0], backend)
-
-    def _tell_health(self, now: float) -> None:
-        health = self.health(now)
-        if health != self._told:
-            self.link.set_health(health)
-        if self._told is None or health.why_not != self._told.why_not:
-            words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
-            log.info("%s", words)
-            notify(f"STATUS={words}")
-        self._told = health
-
-    def _status_json(self) -> bytes:
-        status = msgspec.to_builtins(self.health(time.monotonic()))
-        status |= {
-            "version": __version__,
-            "simulation": self._config.simulation,
-            "broker_connected": self.link.connected,
-            "events_dropped": self.link.dropped,
-            "mode": self._door_status.mode,
-            "lock": self._door_status.lock,
-            "dps": self._door_status.dps,
-            "alarms": self._door_status.alarms,
-        }
-        return msgspec.json.encode(status)
-
-    def _setting(self) -> wire.Setting:
-        pipeline = self.faces.pipeline
-        model = pipeline.embedder.model if pipeline else ""
-        return wire.Setting(
-            self._config.decision.threshold, model, self.faces.in_force[0], self._config.simulation
-        )
-
-    def _post(self, event: wire.Event) -> None:
-        self.link.post(event)
-        if isinstance(event, wire.Denied):
-            self._last_refusal = event.reason
-            self._publish_state()
-
-    def _on_state(self, status: DoorStatus) -> None:
-        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps)
-        self._door_status = status
-        self._publish_state()
-
-    def _publish_state(self) -> None:
-        with self._state_turn:  # else one built earlier could be sent later
-            status, (version, digest) = self._door_status, self.faces.in_force
-            self.link.set_state(
-                wire.State(
-                    mode=status.mode,
-                    lock=status.lock,
-                    fault=status.fault,
-                    gallery=version,
-                    gallery_digest=digest,
-                    changed_at=wire.rfc3339(time.time()),
-                    last_refusal=self._last_refusal,
-                    dps=status.dps,
-                    alarms=list(status.alarms),
-                )
-            )
 
 
 def build(
@@ -307,32 +298,35 @@ def build(
     Raises:
         LineError: the line can't be claimed; nothing runs, exit 78.
     """
+    specs: list[str] = []
     if lines is None:
         claimed = claim_door(config.door, config.simulation)
         lines, inputs, signals = claimed.relay, claimed.inputs, claimed.signals
-        spec = "" if config.simulation else claimed.relay.spec
-    else:
-        spec = ""
-    tell_doord_lock(Path(config.socket).parent / "lines", spec)
+        specs = [] if config.simulation else claimed.specs
+    tell_doord_lock(Path(config.socket).parent / "lines", specs)
     source = open_source or (lambda: open_camera(config.camera))
+    ties = tied(config)
+    if ties is not None:
+        config = with_broker(config, ties.joined)
     try:
-        return Daemon(config, lines, source, _link(config), inputs, signals)
+        return Daemon(config, lines, source, _link(config, ties), inputs, signals, ties=ties)
     except LineError:  # a reader's lines
-        lines.close()
+        for held in (lines, inputs, signals):
+            if held is not None:
+                held.close()
         raise
 
 
-def _link(config: Config) -> Link:
+def _link(config: Config, ties: Ties | None) -> Link:
+    """The link; a door whose certificate files are unusable works without one, and says so."""
     if config.mqtt is None:
         return NullLink()
-    return _mqtt(config, config.mqtt)
-
-
-def _mqtt(config: Config, mqtt: MqttConfig) -> Link:
-    """The link; a door whose certificate files are unusable works without one, and says so."""
     outbox = MemoryOutbox(Path(config.state_dir) / "events.head")
+    attest = ties.voice.attest if ties else None
     try:
-        return MqttLink(mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation)
+        return MqttLink(
+            config.mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation, attest
+        )
     except ConfigError as error:
         log.error("no broker: %s; mend it and restart, the door works on", error)
         return NullLink()

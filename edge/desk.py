@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, GalleryError
 from edge.identity.cards import CardFile
-from edge.identity.credentials import Credential
+from edge.identity.credentials import Cards, Credential
 from edge.identity.enrol import Enroller, EnrolmentReport
 from edge.identity.gallery import check_subject
 from edge.identity.store import SqliteGallery
 from edge.identity.transfer import export_gallery, import_gallery, merge
+from edge.link.wire import rfc3339
+from edge.values import Gallery
 from edge.vision.pictures import decode_picture
 
 log = logging.getLogger(__name__)
@@ -148,7 +150,7 @@ class LocalDesk:
     ) -> EnrolmentReport:
         if self._enroller is None:
             raise EnrolmentError("no model runs here, so nobody can be enrolled: see doord doctor")
-        report = self._enroller.enrol(subject, pictures, now_utc(), force_lookalike)
+        report = self._enroller.enrol(subject, pictures, rfc3339(time.time()), force_lookalike)
         log.info("gallery: %d templates of %s enrolled", report.added, subject)
         self._changed()
         return report
@@ -211,6 +213,36 @@ class LocalDesk:
         return self._card_file
 
 
-def now_utc() -> str:
-    """The calendar time, RFC 3339 to the second."""
-    return datetime.fromtimestamp(time.time(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+class JoinedDesk:
+    """The desk of a door that is part of a site: it tells who is in force and changes nothing."""
+
+    def __init__(
+        self, site: str, gallery: Callable[[], Gallery | None], cards: Callable[[], Cards | None]
+    ) -> None:
+        """`gallery`, `cards`: what is in force now."""
+        self._site = site
+        self._gallery = gallery
+        self._cards = cards
+
+    def subjects(self) -> list[SubjectRow]:
+        """See Desk. When a template was enrolled is known to the site alone."""
+        gallery = self._gallery()
+        if gallery is None:
+            raise GalleryError("nothing of the site is in force yet: see doord status")
+        counts = np.bincount(gallery.owners, minlength=len(gallery.subjects))
+        return [
+            SubjectRow(subject, int(count), gallery.model, "")
+            for subject, count in zip(gallery.subjects, counts, strict=True)
+        ]
+
+    def cards(self) -> list[CardRow]:
+        """See Desk."""
+        found = self._cards() or Cards()
+        rows = [CardRow.of(card) for card in found.by_digest.values()]
+        return sorted(rows, key=lambda row: (row.subject, row.id))
+
+    def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
+        """Every change. Raises GalleryError."""
+        raise GalleryError(f"this door is part of site {self._site}: change it there, with doord admin")
+
+    enrol = enrol_camera = remove = export = import_ = add_card = change_card = _refuse

@@ -50,8 +50,14 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     _sync_folder(path.parent)
 
 
+def remove_durably(path: Path) -> None:
+    """Remove the file, if it is there: no power cut brings it back. Raises OSError."""
+    path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """A rename is on the disk only when its folder is."""
+    """A change of names is on the disk only when its folder is."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

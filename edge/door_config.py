@@ -14,6 +14,7 @@ Line: TypeAlias = Offset | str
 Chip = Annotated[str, Meta(pattern=r"^(/[!-~]+|label:[!-~]{1,31})\Z")]
 Level: TypeAlias = Literal["high", "low"]
 Contradiction: TypeAlias = tuple[str, str, object]
+Wiring: TypeAlias = dict[str, tuple[str, int | str]]  # path in the file: (chip, line) as it stands there
 _LINE_NAME = re.compile("name:[!-~]{1,31}")
 
 
@@ -73,7 +74,7 @@ class DoorConfig(Section, frozen=True):
     pre_alarm_s: Annotated[float, Meta(ge=0, le=3600)] = 5  # before open_s ends; 0: none
     relock: Literal["on_open", "on_close"] = "on_close"  # an opening ends the release then
     regrant_extends: bool = False
-    max_unlocked_s_per_hour: Annotated[float, Meta(ge=60, le=3600)] = 1800  # but for free access
+    max_unlocked_s_per_hour: Annotated[float, Meta(ge=60, le=3600)] = 1800  # free access, exit button apart
 
     def release_s(self, extended: bool) -> float:
         """How long a grant releases the lock, s."""
@@ -89,6 +90,11 @@ class DoorConfig(Section, frozen=True):
         """The configured lines by role, the relay first."""
         roles = ("relay", "dps", "rex", "tamper", "sounder", "led")
         return {role: line for role in roles if (line := getattr(self, role)) is not None}
+
+    def wiring(self) -> Wiring:
+        """Each line of the door."""
+        relay = self.relay.chip
+        return {f"door.{role}.line": (line.chip or relay, line.line) for role, line in self.lines().items()}
 
 
 def contradictions(door: DoorConfig) -> list[Contradiction]:
@@ -119,25 +125,18 @@ def contradictions(door: DoorConfig) -> list[Contradiction]:
     found: list[Contradiction] = [
         (f"door.{key}", expected, got) for holds, key, expected, got in rules if not holds
     ]
-    return found + _misnamed_lines(door) + _shared_lines(door)
+    return found
 
 
-def _misnamed_lines(door: DoorConfig) -> list[Contradiction]:
-    """Lines that are neither an offset nor a name (a union's own message would name only one)."""
-    return [
-        (f"door.{role}.line", "an offset such as 17, or name:LINE", line.line)
-        for role, line in door.lines().items()
-        if isinstance(line.line, str) and not _LINE_NAME.fullmatch(line.line)
-    ]
-
-
-def _shared_lines(door: DoorConfig) -> list[Contradiction]:
-    """Two roles on one line."""
+def line_contradictions(wiring: Wiring) -> list[Contradiction]:
+    """Lines that are neither an offset nor a name, and lines that are two things."""
     taken: dict[tuple[str, int | str], str] = {}
     found: list[Contradiction] = []
-    for role, line in door.lines().items():
-        where = (line.chip or door.relay.chip, line.line)
-        if where in taken:
-            found.append((f"door.{role}.line", f"a line that door.{taken[where]} has not taken", line.line))
-        taken.setdefault(where, role)
+    for path, where in wiring.items():
+        line = where[1]
+        if isinstance(line, str) and not _LINE_NAME.fullmatch(line):  # a union's message names one type only
+            found.append((path, "an offset such as 17, or name:LINE", line))
+        elif where in taken:
+            found.append((path, f"a line that {taken[where]} has not taken", line))
+        taken.setdefault(where, path)
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from edge.disk import write_atomically
+from edge.disk import remove_durably, write_atomically
 from edge.door.machine import MAX_FREE_S
 from edge.door.stimuli import (
     Command,
@@ -22,6 +23,7 @@ from edge.door.stimuli import (
     ScheduleEnded,
     UnlockCommand,
 )
+from edge.link.orders import Order, utc
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,14 @@ def _ignore(_obeyed: bool) -> None:
 
 _COMMANDS: dict[DoorAction, Command] = {
     "pulse": UnlockCommand(),
+    "lock": LockCommand(),
+    "lockdown": LockdownCommand(),
+    "normal": NormalCommand(),
+}
+
+
+_ORDERED: dict[str, Command] = {
+    "unlock": UnlockCommand(),
     "lock": LockCommand(),
     "lockdown": LockdownCommand(),
     "normal": NormalCommand(),
@@ -68,6 +78,19 @@ class Doorman:
         command = _COMMANDS.get(action) or HoldOpenCommand(time.monotonic() + 60 * minutes)
         return self.command(door, command, time.monotonic() + _FRESH_S)
 
+    def obey(self, door: Orders, order: Order, now_utc: datetime) -> tuple[bool, str]:
+        """One of the orders that move the door; whether it is in force, and why not."""
+        command = _ORDERED.get(order.do)
+        if order.do == "free-access" and order.until is not None:
+            left_s = (utc(order.until) - now_utc).total_seconds()
+            if not 0 < left_s <= MAX_FREE_S:
+                return False, f"expected an end within {MAX_FREE_S / 3600:g} hours, got {order.until}"
+            command = HoldOpenCommand(time.monotonic() + left_s)
+        if command is None:
+            return False, f"{order.do}: is not known here"
+        done = self.command(door, command, time.monotonic() + _FRESH_S)
+        return done, "" if done else "the door did not follow: see its state"
+
     def command(self, door: Orders, command: Command, valid_until: float) -> bool:
         """Whether the command is in force. `valid_until`: s, monotonic.
 
@@ -83,7 +106,7 @@ class Doorman:
         except queue.Empty:
             return False
         if obeyed and isinstance(command, NormalCommand):
-            self._marker.unlink(missing_ok=True)
+            self._forget()
         return obeyed
 
     def keep_schedule(self, door: Orders, free_for_s: float | None, now: float) -> None:
@@ -102,6 +125,12 @@ class Doorman:
             return
         self._free_until = until
 
+    def _forget(self) -> None:
+        try:
+            remove_durably(self._marker)
+        except OSError as error:
+            log.error("%s: a restart will lock down again: %s", self._marker, error.strerror or error)
+
     def _remember(self) -> None:
         try:
             self._marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,12 +139,12 @@ class Doorman:
             log.error("%s: a restart will lift this lockdown: %s", self._marker, error.strerror or error)
 
 
-def tell_doord_lock(path: Path, spec: str) -> None:
-    """What doord-lock has to do when this process is gone; an empty `spec`: nothing."""
+def tell_doord_lock(path: Path, specs: Sequence[str]) -> None:
+    """What doord-lock has to do when this process is gone, in this order."""
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if spec:
-            write_atomically(path, f"{spec}\n".encode())
+        if specs:
+            write_atomically(path, "".join(f"{spec}\n" for spec in specs).encode())
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -11,6 +11,7 @@ from edge.errors import GalleryError, ModelError
 from edge.identity.decide import fpir_refusal
 from edge.identity.enrol import Enroller
 from edge.identity.store import SqliteGallery, open_gallery
+from edge.joined import is_joined
 from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
 
@@ -24,6 +25,7 @@ class Faces:
         self.pipeline: Pipeline | None = None
         self.store: SqliteGallery | None = None
         self._config = config
+        self._joined = is_joined(config)
         self._lock: StateLock | None = None
         self._loading = threading.RLock()  # the desk and main both load; an older gallery must not win
         self._gallery: Gallery | None = None
@@ -37,7 +39,13 @@ class Faces:
         self.load_gallery()
 
     def load_gallery(self) -> None:
-        """Read the gallery, again if need be; one that was in force stays so when that fails."""
+        """Read the gallery, again if need be; one that was in force stays so when that fails.
+
+        That of a joined door comes from its site (`put_in_force`).
+        """
+        if self._joined:
+            self._hold()
+            return
         with self._loading:
             try:
                 self._gallery = self._read()
@@ -47,6 +55,22 @@ class Faces:
             if problem and problem != self._gallery_problem:
                 log.error("gallery: %s", problem)
             self._gallery_problem = problem
+
+    def put_in_force(self, gallery: Gallery | None) -> None:
+        """The site's gallery; None while no embedder runs."""
+        self._gallery, self._gallery_problem = gallery, None
+
+    def _hold(self) -> None:
+        """The state directory has one writer, of a joined door too."""
+        if self._lock is not None:
+            return
+        try:
+            self._lock = StateLock(self._config.gallery_path.parent)
+            if self._gallery is None:
+                self._gallery_problem = "nothing of the site is in force yet"
+        except GalleryError as error:
+            self._gallery_problem = str(error)
+            log.error("gallery: %s", error)
 
     def gallery_changed(self) -> None:
         """Put a change of the store in force. Raises GalleryError: nobody is let in until it can be."""
@@ -76,8 +100,8 @@ class Faces:
 
     @property
     def damaged(self) -> bool:
-        """Whether reading the gallery failed the last time."""
-        return self._gallery_problem is not None
+        """Whether reading the gallery failed the last time, and may be tried again."""
+        return self._gallery_problem is not None and (not self._joined or self._lock is None)
 
     def why_not(self, searched: bool = True) -> list[str]:
         """Why no face can be granted; empty when one can. `searched`: 1:N, else 1:1 after a card."""
@@ -97,6 +121,12 @@ class Faces:
         """The gallery that faces may be searched in now, or None."""
         gallery = self._gallery
         return None if gallery is None or self._fpir_refusal(gallery) else gallery
+
+    @property
+    def model(self) -> tuple[str, int] | None:
+        """Id and dimension of the embedder that runs; None: none does."""
+        embedder = self.pipeline.embedder if self.pipeline else None
+        return None if embedder is None else (embedder.model, embedder.dimension)
 
     @property
     def in_force(self) -> tuple[int | None, str | None]:

@@ -3,9 +3,10 @@
 systemd runs it after the daemon has ended (ExecStopPost): a Pi's kernel keeps a released output
 at its last level, so a daemon killed while the door is released would leave it released. It
 imports nothing but the standard library, reads no configuration, and is done within 1 s. What to
-lock stands in the file that the daemon wrote at its start, a line for each output:
+drive stands in the file that the daemon wrote at its start, a line for each output: the lock's, then
+the lamp's and the sounder's, for a siren must not outlast the daemon either:
 
-    /dev/gpiochip0 17 0        the chip, the offset, the level that is locked
+    /dev/gpiochip0 17 0        the chip, the offset, the level that is locked, or off
 """
 
 import errno
@@ -22,7 +23,7 @@ _ALL_S = 0.9  # a driver that hangs: the kernel ends this process (SIGALRM)
 
 
 def main() -> int:
-    """Lock all lines of the file named, or of /run/doord/lines. 0: all are locked."""
+    """Drive all lines of the file named, or of /run/doord/lines. 0: all are as they should be."""
     signal.setitimer(signal.ITIMER_REAL, _ALL_S)
     path = sys.argv[1] if len(sys.argv) > 1 else PATH
     try:
@@ -34,28 +35,28 @@ def main() -> int:
         _say(f"{path}: {error.strerror}")
         return 1
     deadline = time.monotonic() + _BUSY_S
-    failed = [spec for spec in specs if not _lock(spec, path, deadline)]
+    failed = [spec for spec in specs if not _rest(spec, path, deadline)]
     return int(bool(failed))
 
 
-def _lock(spec: str, path: str, deadline: float) -> bool:
-    """Whether the line that a line of the file names is locked now."""
+def _rest(spec: str, path: str, deadline: float) -> bool:
+    """Whether the line that a line of the file names has its level of rest now."""
     try:
         chip, offset, level = spec.rsplit(" ", 2)
-        line, locked = range(_LINES).index(int(offset)), {"0": 0, "1": 1}[level]
+        line, rest = range(_LINES).index(int(offset)), {"0": 0, "1": 1}[level]
     except (ValueError, KeyError):
         _say(f"{path}: expected `<chip> <offset> <0 or 1>`, got {spec[:80]!r}")
         return False
     while True:
         try:
-            gpio_uapi.drive(chip, line, locked, "doord-lock")
+            gpio_uapi.drive(chip, line, rest, "doord-lock")
         except (OSError, ValueError) as error:
             if time.monotonic() < deadline and getattr(error, "errno", None) == errno.EBUSY:
                 time.sleep(0.02)
                 continue
-            _say(f"{chip} line {line}: can't be locked: {error}")
+            _say(f"{chip} line {line}: can't be driven to {rest}: {error}")
             return False
-        _say(f"{chip} line {line}: locked")
+        _say(f"{chip} line {line}: driven to {rest}")
         return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,16 +34,6 @@ class Detector(Protocol):
 
     def __call__(self, pixels: NDArray[np.uint8]) -> list[Face]:
         """Faces in an (H, W, 3) RGB picture, best score first."""
-
-
-class Embedder(Protocol):
-    """Turns an aligned face into a vector."""
-
-    model: str
-    dimension: int
-
-    def __call__(self, pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
-        """(D,) float32 of unit L2 norm. Raises ModelError when the norm is 0 or not finite."""
 
 
 class KeyProvider(Protocol):
@@ -90,13 +80,42 @@ class Clock(Protocol):
 class CardReader(Protocol):
     """Tells each card it reads, as its text, to whom it was made with."""
 
-    fault: str | None  # why no card is read now
+    @property
+    def fault(self) -> str | None:
+        """Why no card is read now."""
 
     def step(self) -> None:
         """Wait a moment for a card; belongs to one thread, never raises."""
 
     def close(self) -> None:
         """Release the device; never raises, may be called twice."""
+
+
+class Edge(NamedTuple):
+    """A falling edge of a card reader's line."""
+
+    at: float  # s, of any clock that runs evenly
+    line: int  # 0 or 1
+    number: int  # 32 bits: one more for each edge of either line, whether or not it is told
+
+
+class EdgeSource(Protocol):
+    """The two lines of a Wiegand reader. Belongs to one thread."""
+
+    where: str  # for messages
+
+    def open(self) -> None:
+        """Claim the lines. Raises LineError: nothing is held then."""
+
+    def wait(self, timeout_s: float) -> list[Edge]:
+        """The edges since the last call, almost in order; none when `timeout_s` has passed.
+
+        Raises:
+            LineError: it is not open, or the lines are gone: close it.
+        """
+
+    def close(self) -> None:
+        """Let go of the lines; never raises, may be called twice, and opened again."""
 
 
 class LockLines(Protocol):
@@ -110,7 +129,7 @@ class LockLines(Protocol):
 
         Args:
             for_at_most_s: 0 < s <= 60.
-            free: free access, which the hour's limit does not count.
+            free: free access or the exit button, which the hour's limit does not count.
 
         Raises:
             DutyExceeded: it would be more than the hour's limit; nothing moved.

@@ -12,6 +12,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+ID = r"^[a-z0-9-]{1,32}\Z"
+"""The pattern of every id: site, door, subject, model, schedule. No wildcard and no level of a topic."""
 DISTANCE_CEILING = 0.7
 """L2 distance at and above which nobody is ever accepted. A config may lower it, never raise it."""
 

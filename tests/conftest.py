@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fakes_door import lgpio as lgpio
 from hypothesis import settings
 
 from edge.config import ModelsConfig, QualityConfig

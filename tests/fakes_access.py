@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import types
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -103,68 +102,3 @@ class FakeWedge:
 
     def send_raw(self, content: bytes) -> None:
         os.write(self._pipe, content)
-
-
-class FakeInputs(types.ModuleType):
-    """The part of lgpio that gpiozero uses for input lines; `edge` is one, stamped as by the kernel."""
-
-    class error(Exception):  # noqa: N801  # lgpio's name
-        pass
-
-    SET_PULL_NONE, SET_PULL_UP, SET_PULL_DOWN = 1 << 7, 1 << 5, 1 << 6
-    SET_BIAS_DISABLE, SET_BIAS_PULL_UP, SET_BIAS_PULL_DOWN = SET_PULL_NONE, SET_PULL_UP, SET_PULL_DOWN
-    RISING_EDGE, FALLING_EDGE, BOTH_EDGES = 1, 2, 3
-
-    def __init__(self, held: set[int] = frozenset(), chips: tuple[int, ...] = (0,)) -> None:
-        super().__init__("lgpio")
-        self.flags: dict[int, int] = {}  # line -> pull, of the lines that are claimed
-        self.alerts: dict[int, int] = {}  # line -> edges
-        self.open = False
-        self._held = held
-        self._chips = chips
-        self._calls: dict[int, Callable[[int, int, int, int], None]] = {}
-
-    def gpiochip_open(self, chip: int) -> int:
-        if chip not in self._chips:
-            raise self.error("can not open gpiochip")
-        self.open = True
-        return 7
-
-    def gpiochip_close(self, handle: int) -> None:
-        self.open = False
-
-    def gpio_claim_input(self, handle: int, line: int, flags: int = 0) -> None:
-        if line in self._held:
-            raise self.error("GPIO busy")
-        self.flags[line] = flags
-
-    def gpio_claim_output(self, handle: int, line: int, level: int = 0, flags: int = 0) -> None:
-        raise AssertionError("a reader's line must never be driven")
-
-    def gpio_free(self, handle: int, line: int) -> None:
-        self.flags.pop(line, None)
-
-    def gpio_get_mode(self, handle: int, line: int) -> int:
-        return self.flags.get(line, 0)
-
-    def gpio_set_debounce_micros(self, handle: int, line: int, micros: int) -> None:
-        assert micros == 0, "debounce would swallow a reader's pulses"
-
-    def gpio_claim_alert(self, handle: int, line: int, edges: int, flags: int = 0) -> None:
-        self.alerts[line] = edges
-
-    def callback(self, handle: int, line: int, edges: int, call: Callable) -> FakeInputs._Callback:
-        self._calls[line] = call
-        return self._Callback(self._calls, line)
-
-    class _Callback:
-        def __init__(self, calls: dict, line: int) -> None:
-            self._calls, self._line = calls, line
-
-        def cancel(self) -> None:
-            self._calls.pop(self._line, None)
-
-    def edge(self, at_s: float, line: int) -> None:
-        """The kernel saw the line fall."""
-        if self.alerts.get(line, 0) & self.FALLING_EDGE and line in self._calls:
-            self._calls[line](0, line, 0, round(at_s * 1e9))

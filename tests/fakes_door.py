@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import types
+
+import gpiozero.pins
+import pytest
 
 from edge.errors import DutyExceeded, LineError
 
@@ -190,3 +194,19 @@ class FakeLgpio(types.ModuleType):
 
     def gpio_get_line_info(self, handle: int, line: int) -> list[object]:
         return [0, line, 0, "", self._held.get(line, "")]
+
+
+@pytest.fixture
+def lgpio(monkeypatch):
+    """lgpio(...): put a FakeLgpio where the real one would be imported from. In conftest.py for all."""
+
+    def install(*args, **kwargs) -> FakeLgpio:
+        fake = FakeLgpio(*args, **kwargs)
+        monkeypatch.setitem(sys.modules, "lgpio", fake)
+        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
+        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
+        return fake
+
+    yield install
+    sys.modules.pop("gpiozero.pins.lgpio", None)
+    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too

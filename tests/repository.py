@@ -196,6 +196,13 @@ class Repository:
         return folder
 
 
+class Unplugged:
+    """No network. Sibling of Downlink as a Fetch."""
+
+    def get(self, paths: Sequence[str], max_bytes: int) -> dict[str, bytes]:
+        raise LinkError("unplugged")
+
+
 class DoorFiles:
     """What the daemon does with SiteTrust, without a daemon: refresh, fetch all, commit, prune."""
 
@@ -232,17 +239,25 @@ class DoorFiles:
 class Mirror:
     """Puts what a repository serves on a broker, retained, as an admin who overwrites and deletes."""
 
-    def __init__(self, repository: Repository, port: int, site: str = "hq") -> None:
+    def __init__(
+        self, repository: Repository, port: int, site: str = "hq", client: Client | None = None
+    ) -> None:
+        """`client`: a connection that is there already."""
         self._repository = repository
         self._base = f"doord/{site}/gallery/"
         self._there: dict[str, bytes] = {}
-        self._client = Client(
+        self._client = client or self._connected(port)
+        wait_until(self._client.is_connected, "the admin is connected")
+
+    @staticmethod
+    def _connected(port: int) -> Client:
+        client = Client(
             CallbackAPIVersion.VERSION2, f"admin-{os.urandom(4).hex()}", protocol=MQTTProtocolVersion.MQTTv5
         )
-        self._client.reconnect_delay_set(1, 1)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        wait_until(self._client.is_connected, "the admin is connected")
+        client.reconnect_delay_set(1, 1)
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        return client
 
     def connected(self) -> bool:
         return self._client.is_connected()

@@ -54,8 +54,24 @@ def signed(order: Order, signer: CryptoSigner) -> bytes:
 
 
 def an_attestation(**changes: object) -> Attestation:
-    gallery = changes.pop("gallery", 3)
-    state = wire.State(DoorMode.LOCKED, "locked", None, gallery, "a" * 64, AT, None, "closed", [])
+    of_state = {
+        "gallery": changes.pop("gallery", 3),
+        "gallery_expires_at": changes.pop("gallery_expires_at", in_s(86400)),
+        "gallery_refusal": changes.pop("refusal", None),
+    }
+    state = wire.State(
+        mode=DoorMode.LOCKED,
+        lock="locked",
+        fault=None,
+        gallery_digest="a" * 64,
+        changed_at=AT,
+        last_refusal=None,
+        dps="closed",
+        alarms=[],
+        subjects=2,
+        templates=9,
+        **of_state,
+    )
     fields = {
         "site": "hq",
         "door": "front",
@@ -64,10 +80,6 @@ def an_attestation(**changes: object) -> Attestation:
         "seq": 12,
         "prev": "b" * 64,
         "state": state,
-        "gallery_expires_at": in_s(86400),
-        "people": 2,
-        "templates": 9,
-        "refusal": None,
         **changes,
     }
     return Attestation(**fields)  # type: ignore[arg-type]

@@ -222,11 +222,15 @@ def test_the_time_is_kept_through_here(door):
         ),
         (
             "readers: {wiegand: {data0: 5, data1: 5}}\n",
-            "readers.wiegand.data1: expected another line than data0, got 5",
+            "readers.wiegand.data1: expected a line that readers.wiegand.data0 has not taken, got 5",
         ),
         (
             "readers: {wiegand: {data0: 17, data1: 5}}\n",
-            "readers.wiegand: expected other lines than door.relay's, got 17",
+            "readers.wiegand.data0: expected a line that door.relay.line has not taken, got 17",
+        ),
+        (
+            "readers: {wiegand: {data0: 6, data1: D1}}\n",
+            "readers.wiegand.data1: expected an offset such as 17, or name:LINE, got D1",
         ),
         ("readers: {wiegand: {data0: 6, data1: 5, bits: []}}\n", "readers.wiegand.bits: "),
         ("readers: {wiegand: {data0: 6, data1: 5, bits: [27]}}\n", "readers.wiegand.bits[0]: "),

@@ -20,6 +20,7 @@ FACE, CARD, BOTH = Evidence.FACE, Evidence.CARD, Evidence.BOTH
 MAX_AGE_S = 0.5
 VECTORS = np.eye(3, 8, dtype=np.float32)
 GALLERY = Gallery(1, "m", ("ada", "kian"), VECTORS[:2], np.array([0, 1], np.intp))
+GALLERY_WITHOUT_KIAN = Gallery(2, "m", ("ada",), VECTORS[:1], np.array([0], np.intp))
 WHO = {"ada": VECTORS[0], "kian": VECTORS[1], "camera_2": VECTORS[2]}
 
 
@@ -293,3 +294,19 @@ def test_ten_strangers_by_face_raise_the_throttle():
         scene.look("camera_2", 0.2)
         scene.look(None, 1.2)
     assert [e.kind for e in scene.told if isinstance(e, Notice)] == ["ThrottleRaised"]
+
+
+@pytest.mark.parametrize("left", [GALLERY_WITHOUT_KIAN, None], ids=["removed", "no gallery any more"])
+def test_who_is_removed_while_standing_there_is_denied_though_the_frames_were_compared_before(left):
+    scene = Scene(FACE)
+    scene.gallery = left
+    scene.look("kian", 1)  # compared with the gallery of before: a frame may be on its way
+    assert scene.door.asked == []
+    assert scene.verdicts == ["Unauthorized"]
+
+
+def test_a_card_alone_opens_for_who_has_no_template():
+    scene = Scene(CARD)
+    scene.gallery = GALLERY_WITHOUT_KIAN
+    scene.show("wedge:2")
+    assert [grant for grant, _ in scene.door.asked] == [Grant("kian", None)]

@@ -199,6 +199,7 @@ def test_doctor_tries_every_part_and_names_what_fails(tmp_path, capsys):
         "rights": "ok",
         "readers": "ok",
         "lines": "ok",
+        "boot": "ok",
         "broker": "fail",
         "pad": "warn",
     }

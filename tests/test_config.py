@@ -54,10 +54,13 @@ def test_the_shipped_config_is_valid():
             "door.relay.line: expected an offset such as 17, or name:LINE, got 017",
         ),
         ("door: {relay: {line: 17, chip: gpiochip0}}", "door.relay.chip: expected text matching"),
-        ("door: {relay: {line: 17}, rex: {line: 17}}", "door.rex.line: expected a line that door.relay has"),
+        (
+            "door: {relay: {line: 17}, rex: {line: 17}}",
+            "door.rex.line: expected a line that door.relay.line has",
+        ),
         (
             "door: {relay: {line: 17, chip: 'label:x'}, dps: {line: 4}, rex: {line: 4, chip: 'label:x'}}",
-            "door.rex.line: expected a line that door.dps has not taken, got 4",
+            "door.rex.line: expected a line that door.dps.line has not taken, got 4",
         ),
         (
             "door: {relay: {line: 17}, dps: {line: 4, debounce_ms: 0}}",

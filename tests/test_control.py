@@ -51,10 +51,16 @@ def refuse(action, minutes):
     return False
 
 
+def sync(folder):
+    if folder == "/empty":
+        raise GalleryError("site gallery: is signed, but not published")
+    return f"version 7 is in force, from {folder}"
+
+
 @contextmanager
 def served(desk, path: Path):
     server = ControlServer(
-        path, lambda: desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse"
+        path, lambda: desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse", sync
     )
     done = threading.Event()
 
@@ -221,7 +227,7 @@ def test_a_foreign_answer_is_no_answer(tmp_path):
 def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
     path = tmp_path / "s"
     with served(local, path) as remote:
-        second = ControlServer(path, lambda: None, lambda: b"{}", refuse)
+        second = ControlServer(path, lambda: None, lambda: b"{}", refuse, sync)
         with pytest.raises(DoordError, match="another doord listens here"):
             second.step()
         second.close()
@@ -231,7 +237,7 @@ def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
 def test_a_place_without_room_for_a_socket_is_a_fault_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DoordError, match="Not a directory"):
-        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}", refuse).step()
+        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}", refuse, sync).step()
 
 
 def test_who_only_knocks_is_not_logged(local, tmp_path, caplog):
@@ -270,3 +276,13 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(local, tmp_path, mo
         silent.connect(str(tmp_path / "s"))
         silent.sendall(b"\0")
         assert remote.subjects() == []
+
+
+def test_a_door_is_told_to_sync_and_says_what_came_of_it(local, tmp_path):
+    path = tmp_path / "s"
+    with served(local, path):
+        desk = RemoteDesk(path)
+        assert desk.sync(None) == "version 7 is in force, from None"
+        assert desk.sync("/media/stick") == "version 7 is in force, from /media/stick"
+        with pytest.raises(GalleryError, match="not published"):
+            desk.sync("/empty")

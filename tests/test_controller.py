@@ -395,6 +395,19 @@ def test_a_lamp_that_fails_keeps_nobody_out(rig):
     assert door.answers == [ADA]
 
 
+def test_a_door_to_be_found_blinks_and_then_shows_what_it_is_again(rig):
+    door = at_door(rig)
+    door.door.identify(1.2)
+    wait_until(lambda: (True, False) in door.signals.history, "the lamp is lit")
+    wait_until(lambda: time.monotonic() >= door.door._identify_until, "the time is over")
+    wait_until(lambda: door.signals.history[-1] == (False, False), "the lamp is dark")
+    lit = door.signals.history.count((True, False))
+    assert lit in (1, 2)
+    assert door.lines.history.count(UNLOCK) == 0
+    door.ask()
+    wait_until(lambda: door.signals.history[-1] == (True, False), "the lamp says unlocked")
+
+
 def test_rex_works_after_a_fault_of_the_line_that_has_passed(rig):
     door = at_door(rig)
     door.lines.broken = {UNLOCK}
@@ -498,3 +511,22 @@ def test_the_hours_limit_refuses_and_blocks_nothing_else(rig):
     assert door.notices == ["DoorFault"]
     assert order(door, HoldOpenCommand(time.monotonic() + 100)), "free access is not counted"
     assert door.door.status.fault is None
+
+
+def test_the_hours_limit_keeps_nobody_inside(rig):
+    door = at_door(rig, 0.05, lines=FakeLines(max_unlocked_s_per_hour=0.06))
+    for count, answer in enumerate((ADA, Deny(Reason.OTHER)), start=1):
+        door.ask()
+        door.answered(count)
+        assert door.answers[-1] == answer
+        wait_until(lambda: door.lines.history[-1] == LOCK, "locked again")
+    for presses in (1, 2):
+        door.inputs.put("rex", True)
+        wait_until(lambda n=presses: door.lines.history.count(UNLOCK) == n + 1, "out by the button")
+        wait_until(lambda: door.lines.history[-1] == LOCK, "locked behind it")
+        door.inputs.put("rex", False)
+        time.sleep(0.05)  # longer than the debounce
+    assert [free for _, free in door.lines.pulses] == [False, True, True]
+    door.ask()
+    door.answered(3)
+    assert door.answers[-1] == Deny(Reason.OTHER), "the limit stands for grants"

@@ -13,7 +13,6 @@ from edge.errors import CardError, GalleryError, GalleryKeyError
 from edge.identity import cards as cards_module
 from edge.identity.cards import CardFile
 from edge.identity.credentials import (
-    FORMATS,
     Cards,
     Credential,
     Evidence,
@@ -107,7 +106,7 @@ def test_a_card_has_one_spelling(format_, number, text):
 def test_what_no_reader_reports_is_refused_without_repeating_the_number(format_, number):
     with pytest.raises(CardError, match="card: expected") as caught:
         card_text(format_, number)
-    if format_ in FORMATS and number:
+    if format_ != "osdp" and number:
         assert number not in str(caught.value)
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from broker import Broker, Listener, wait_until
 from door_site import Site, clip, python
-from fakes_door import FakeLgpio
 
 from edge.config import load_config
 from edge.daemon import build
+from edge.errors import LineError
 from edge.link.wire import GENESIS, Denied, Granted, Notice, decode_state, decode_status, follow
 
 
@@ -349,7 +348,7 @@ def leave():
 
 threading.Thread(target=leave).start()
 daemon.wait()
-print("WHY NOT", daemon.health(time.monotonic()).why_not)
+print("WHY NOT", daemon.reporter.health(time.monotonic()).why_not)
 daemon.stop()
 history = [change for _, change in lines.relay.history]
 assert history == ["LOCK", "UNLOCK", "LOCK"], history
@@ -371,19 +370,30 @@ def test_the_exit_button_works_with_camera_network_gallery_and_models_down(site,
     assert "gallery" in done.stdout
 
 
-def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path, monkeypatch):
-    fake = FakeLgpio()
-    monkeypatch.setitem(sys.modules, "lgpio", fake)
-    monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
-    monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
+def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path, lgpio):
+    lgpio()
     site.config |= {"simulation": False, "camera": {"source": "0"}}
     site.config["door"]["relay"] = {"line": 17, "active": "low"}
+    site.config["door"] |= {"led": {"line": 5}, "sounder": {"line": 6, "active": "low"}}
     site.write()
     daemon = build(load_config(site.path))
     daemon.door.stop()
-    assert (tmp_path / "lines").read_text() == "/dev/gpiochip0 17 1\n"
+    assert (tmp_path / "lines").read_text() == "/dev/gpiochip0 17 1\n/dev/gpiochip0 5 0\n/dev/gpiochip0 6 1\n"
     site.config |= {"simulation": True}
     site.write()
     build(load_config(site.path)).door.stop()
     assert not (tmp_path / "lines").exists()
-    sys.modules.pop("gpiozero.pins.lgpio", None)
+
+
+def test_a_readers_line_that_can_not_be_claimed_leaves_none_of_the_doors_held(site, lgpio):
+    fake = lgpio(chips=(0, 1))
+    site.config |= {
+        "simulation": False,
+        "camera": {"source": "0"},
+        "readers": {"wiegand": {"data0": 1, "data1": 2, "chip": "/dev/gpiochip511"}},
+    }
+    site.config["door"] |= {"rex": {"line": 22, "chip": "/dev/gpiochip1"}, "led": {"line": 5}}
+    site.write()
+    with pytest.raises(LineError, match="lines 1 and 2: can't be claimed"):
+        build(load_config(site.path))
+    assert fake.opened == set()

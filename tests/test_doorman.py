@@ -55,7 +55,33 @@ def test_no_schedule_is_never_told(tmp_path, door):
     assert keep(Doorman(tmp_path), door, [(float(t), None) for t in range(5)]) == []
 
 
+class Obedient(Orders):
+    def order(self, stimulus, answer, valid_until) -> None:
+        super().order(stimulus, answer, valid_until)
+        answer(True)
+
+
+def test_a_lockdown_is_remembered_until_it_is_lifted(tmp_path):
+    doorman = Doorman(tmp_path)
+    assert not doorman.locked_down
+    assert doorman.carry_out(Obedient(), "lockdown")
+    assert Doorman(tmp_path).locked_down
+    assert doorman.carry_out(Obedient(), "lock")
+    assert Doorman(tmp_path).locked_down
+    assert doorman.carry_out(Obedient(), "normal")
+    assert not Doorman(tmp_path).locked_down
+
+
+def test_a_lockdown_that_can_not_be_forgotten_is_lifted_and_said(tmp_path, caplog, monkeypatch):
+    def read_only(path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("edge.doorman.remove_durably", read_only)
+    assert Doorman(tmp_path).carry_out(Obedient(), "normal")
+    assert "a restart will lock down again: Read-only file system" in caplog.text
+
+
 def test_a_place_that_can_not_be_written_is_logged_and_stops_nothing(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    tell_doord_lock(tmp_path / "file" / "lines", "chip 1 0")
+    tell_doord_lock(tmp_path / "file" / "lines", ["chip 1 0"])
     assert "doord-lock can't lock this door" in caplog.text

@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from repository import DoorFiles, Mirror, Repository, site_content
 
 from edge.config import MqttConfig, TlsConfig
-from edge.errors import LinkError, PayloadError
+from edge.errors import GalleryError, LinkError, PayloadError
 from edge.link import downlink as module
 from edge.link import wire
 from edge.link.downlink import MAX_COMMAND_BYTES, MAX_PACKET_BYTES, Downlink, Received
@@ -181,6 +181,7 @@ def test_there_is_news_on_each_connect_and_with_each_live_timestamp(broker, admi
     link = connected(links(broker.port))
     wait_until(lambda: heard.news == 1, "news on connect; the retained timestamp is none of it")
     link.get(["metadata/timestamp.json"], 100)
+    link.get(["metadata/2.root.json"], 100)  # whatever the first left behind has reached the broker
     publish_tree(admin, {"metadata/timestamp.json": b"2"})
     wait_until(lambda: heard.news == 2, "news with the timestamp, also after it was asked for")
     publish_tree(admin, {"metadata/2.snapshot.json": b"no news"})
@@ -306,6 +307,46 @@ def test_a_broker_that_ends_in_mid_question_is_no_answer_and_the_next_one_is(how
     assert link.get(["metadata/timestamp.json"], 20_000)
     mirror.close()
     broker.stop()
+
+
+def test_an_update_ends_in_force_though_the_broker_is_killed_and_loses_everything_in_between(
+    broker, links, tmp_path
+):
+    site = Repository()
+    content = site_content("large", shards=128, size=50_000)
+    site.publish(content)
+    mirror = Mirror(site, broker.port)
+    mirror.push()
+    link = connected(links(broker.port))
+    door = DoorFiles(tmp_path / "door", site.first_root, link)
+    updated: list[dict[str, bytes]] = []
+
+    def keep_trying() -> None:
+        while not updated and not over.wait(0.01):
+            try:
+                updated.append(door.update(list(content)))
+            except (LinkError, GalleryError):  # not connected, or not published again yet
+                continue
+
+    over = threading.Event()
+    files = door.folder / "targets"
+    trying = threading.Thread(target=keep_trying)
+    trying.start()
+    try:
+        wait_until(lambda: len(list(files.iterdir())) > 20, "the door is in the middle of it")
+        broker.stop(signal.SIGKILL)
+        had = len(list(files.iterdir()))
+        broker.start()
+        wait_until(mirror.connected, "the admin is back")
+        mirror.forget()
+        mirror.push()
+        wait_until(lambda: updated, "the update is in force")
+    finally:
+        over.set()
+        trying.join(15)
+    assert updated == [content]
+    assert had < len(content)  # else it had been over before the kill
+    mirror.close()
 
 
 def test_an_answer_to_an_earlier_question_is_none_to_the_next(broker, admin, links, monkeypatch):

@@ -12,10 +12,9 @@ import threading
 import time
 
 import gpiochip
-import gpiozero.pins
 import pytest
 from broker import wait_until
-from fakes_door import LOCK, UNLOCK, FakeLgpio, FakeLines
+from fakes_door import LOCK, UNLOCK, FakeLines
 from gpiochip import SimLine
 
 from edge.config import RelayConfig
@@ -189,22 +188,6 @@ def test_the_door_stays_locked_where_no_timer_can_start(monkeypatch):
     with pytest.raises(LineError, match="can't start new thread"):
         rig.lines.unlock(1)
     assert rig.history() == [LOCK, UNLOCK, LOCK]
-
-
-@pytest.fixture
-def lgpio(monkeypatch):
-    """lgpio(...): put a FakeLgpio where the real one would be imported from."""
-
-    def install(*args, **kwargs):
-        fake = FakeLgpio(*args, **kwargs)
-        monkeypatch.setitem(sys.modules, "lgpio", fake)
-        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
-        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
-        return fake
-
-    yield install
-    sys.modules.pop("gpiozero.pins.lgpio", None)
-    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too
 
 
 @pytest.mark.parametrize(("active", "locked", "unlocked"), [("high", 0, 1), ("low", 1, 0)])

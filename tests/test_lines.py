@@ -5,11 +5,9 @@ The real chips are there when DOORD_TEST_GPIOCHIP names the first (tests/vm/run)
 
 from __future__ import annotations
 
-import sys
 import time
 
 import gpiochip
-import gpiozero.pins
 import pytest
 from broker import wait_until
 from fakes_door import FakeLgpio
@@ -30,22 +28,6 @@ DOOR = DoorConfig(
     sounder=OutputConfig(5),
     led=OutputConfig(17, chip="/dev/gpiochip1", active="low"),
 )
-
-
-@pytest.fixture
-def lgpio(monkeypatch):
-    """install(...): put a FakeLgpio where the real one would be imported from."""
-
-    def install(**kwargs) -> FakeLgpio:
-        fake = FakeLgpio(**{"chips": (0, 1), **kwargs})
-        monkeypatch.setitem(sys.modules, "lgpio", fake)
-        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
-        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
-        return fake
-
-    yield install
-    sys.modules.pop("gpiozero.pins.lgpio", None)
-    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too
 
 
 class MockRig:
@@ -94,7 +76,7 @@ class ChipRig:
 @pytest.fixture(params=["mock", "lgpio", *(["chip"] if gpiochip.CHIP else [])])
 def rig(request):
     if request.param == "lgpio":
-        rig = LgpioRig(request.getfixturevalue("lgpio")())
+        rig = LgpioRig(request.getfixturevalue("lgpio")(chips=(0, 1)))
     else:
         rig = {"mock": MockRig, "chip": ChipRig}[request.param]()
     yield rig
@@ -145,7 +127,7 @@ def test_lamp_and_sounder_follow_their_active_level_and_end_off(rig):
 
 
 def test_pulls_are_asked_of_the_kernel(lgpio):
-    fake = lgpio()
+    fake = lgpio(chips=(0, 1))
     claim_door(DOOR, simulation=False)
     assert {line: fake.pulls[line] for line in (27, 22, 23)} == {
         27: fake.SET_PULL_UP,
@@ -155,7 +137,7 @@ def test_pulls_are_asked_of_the_kernel(lgpio):
 
 
 def test_a_chip_is_opened_once_and_closed_with_its_last_line(lgpio):
-    fake = lgpio()
+    fake = lgpio(chips=(0, 1))
     lines = claim_door(DOOR, simulation=False)
     assert fake.opened == {7, 8}
     lines.inputs.close()
@@ -168,7 +150,7 @@ def test_a_chip_is_opened_once_and_closed_with_its_last_line(lgpio):
 
 @pytest.mark.parametrize(("line", "role"), [(27, "dps"), (22, "rex"), (5, "sounder")])
 def test_a_line_that_is_held_ends_the_start_and_nothing_stays_claimed(lgpio, line, role):
-    fake = lgpio(held={line: "w1-gpio"})
+    fake = lgpio(chips=(0, 1), held={line: "w1-gpio"})
     wanted = rf'/dev/gpiochip0 line {line}: door\.{role} can\'t be claimed: .*busy.*held by "w1-gpio"'
     with pytest.raises(LineError, match=wanted):
         claim_door(DOOR, simulation=False)
@@ -177,7 +159,7 @@ def test_a_line_that_is_held_ends_the_start_and_nothing_stays_claimed(lgpio, lin
 
 
 def test_a_chip_that_is_unplugged_is_a_fault_of_the_line(lgpio):
-    fake = lgpio()
+    fake = lgpio(chips=(0, 1))
     lines = claim_door(DOOR, simulation=False)
     fake.broken = True
     with pytest.raises(LineError, match=r"line 27: door\.dps can't be read"):
@@ -194,11 +176,13 @@ def test_a_second_chip_that_is_missing_leaves_the_first_closed(lgpio):
 
 
 def test_two_names_of_one_line_are_refused(lgpio, tmp_path):
-    lgpio()
+    lgpio(chips=(0, 1))
     link = tmp_path / "relays"
     link.symlink_to("/dev/gpiochip0")
     door = DoorConfig(RelayConfig(17), rex=ButtonConfig(17, chip=str(link)))
-    with pytest.raises(LineError, match=r"/dev/gpiochip0 line 17: is both door\.relay and door\.rex"):
+    with pytest.raises(
+        LineError, match=r"/dev/gpiochip0 line 17: is both door\.relay\.line and door\.rex\.line"
+    ):
         claim_door(door, simulation=False)
 
 
@@ -211,7 +195,7 @@ def test_simulated_lines_may_have_names_and_labels():
 
 @pytest.mark.parametrize(("active", "locked"), [("high", 0), ("low", 1)])
 def test_the_relay_says_what_doord_lock_has_to_do(lgpio, active, locked):
-    lgpio()
+    lgpio(chips=(0, 1))
     lines = claim_door(DoorConfig(RelayConfig(106, active=active)), simulation=False)
     assert lines.relay.spec == f"/dev/gpiochip0 106 {locked}"
 

@@ -3,73 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import errno
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fakes_kernel import ChipInfo, Kernel, LineEvent, LineInfo, LineRequest
 
 from edge import gpio_uapi, lock
 from edge.door import chips
 from edge.door.gpio import claim_relay
 from edge.door_config import RelayConfig
-
-u32, u64, s32 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32
-
-
-class ChipInfo(ctypes.Structure):
-    """struct gpiochip_info of linux/gpio.h."""
-
-    _fields_ = [("name", ctypes.c_char * 32), ("label", ctypes.c_char * 32), ("lines", u32)]
-
-
-class Attribute(ctypes.Structure):
-    """struct gpio_v2_line_attribute; the union's widest member."""
-
-    _fields_ = [("id", u32), ("padding", u32), ("values", u64)]
-
-
-class ConfigAttribute(ctypes.Structure):
-    """struct gpio_v2_line_config_attribute."""
-
-    _fields_ = [("attr", Attribute), ("mask", u64)]
-
-
-class LineConfig(ctypes.Structure):
-    """struct gpio_v2_line_config."""
-
-    _fields_ = [("flags", u64), ("num_attrs", u32), ("padding", u32 * 5), ("attrs", ConfigAttribute * 10)]
-
-
-class LineRequest(ctypes.Structure):
-    """struct gpio_v2_line_request."""
-
-    _fields_ = [
-        ("offsets", u32 * 64),
-        ("consumer", ctypes.c_char * 32),
-        ("config", LineConfig),
-        ("num_lines", u32),
-        ("event_buffer_size", u32),
-        ("padding", u32 * 5),
-        ("fd", s32),
-    ]
-
-
-class LineInfo(ctypes.Structure):
-    """struct gpio_v2_line_info."""
-
-    _fields_ = [
-        ("name", ctypes.c_char * 32),
-        ("consumer", ctypes.c_char * 32),
-        ("offset", u32),
-        ("num_attrs", u32),
-        ("flags", u64),
-        ("attrs", Attribute * 10),
-        ("padding", u32 * 4),
-    ]
 
 
 @pytest.mark.parametrize("level", [0, 1])
@@ -84,8 +29,16 @@ def test_the_request_is_the_kernels_byte_for_byte(level):
     assert gpio_uapi.output_request(17, level, "doord-lock") == bytes(wanted)
 
 
+def test_two_lines_are_watched_in_one_request_with_the_largest_buffer():
+    wanted = LineRequest(consumer=b"doord", num_lines=2, event_buffer_size=1024)
+    wanted.offsets[:2] = [5, 6]
+    wanted.config.flags = 1 << 2 | 1 << 5 | 1 << 8  # INPUT, EDGE_FALLING, BIAS_PULL_UP
+    assert gpio_uapi.falling_request([5, 6], "doord") == bytes(wanted)
+
+
 def test_the_ioctls_have_the_kernels_numbers():
-    assert (ctypes.sizeof(ChipInfo), ctypes.sizeof(LineRequest), ctypes.sizeof(LineInfo)) == (68, 592, 256)
+    structures = (ChipInfo, LineRequest, LineInfo, LineEvent)
+    assert [ctypes.sizeof(structure) for structure in structures] == [68, 592, 256, 48]
     numbers = (gpio_uapi.GET_CHIPINFO, gpio_uapi.GET_LINEINFO, gpio_uapi.GET_LINE)
     assert numbers == (0x8044B401, 0xC100B405, 0xC250B407)
 
@@ -95,15 +48,21 @@ HEADER = """
 #include <stdio.h>
 #include <string.h>
 int main(void) {
-    struct gpio_v2_line_request r;
+    struct gpio_v2_line_request r, f;
     memset(&r, 0, sizeof r);
+    memset(&f, 0, sizeof f);
     r.offsets[0] = 17; strcpy(r.consumer, "doord-lock"); r.num_lines = 1;
     r.config.flags = GPIO_V2_LINE_FLAG_OUTPUT; r.config.num_attrs = 1;
     r.config.attrs[0].attr.id = GPIO_V2_LINE_ATTR_ID_OUTPUT_VALUES;
     r.config.attrs[0].attr.values = 1; r.config.attrs[0].mask = 1;
+    f.offsets[0] = 5; f.offsets[1] = 6; strcpy(f.consumer, "doord"); f.num_lines = 2;
+    f.config.flags =
+        GPIO_V2_LINE_FLAG_INPUT | GPIO_V2_LINE_FLAG_EDGE_FALLING | GPIO_V2_LINE_FLAG_BIAS_PULL_UP;
+    f.event_buffer_size = 1024;
     unsigned long n[3] = {GPIO_GET_CHIPINFO_IOCTL, GPIO_V2_GET_LINEINFO_IOCTL, GPIO_V2_GET_LINE_IOCTL};
     fwrite(n, sizeof n, 1, stdout);
     fwrite(&r, sizeof r, 1, stdout);
+    fwrite(&f, sizeof f, 1, stdout);
     return 0;
 }
 """
@@ -118,34 +77,8 @@ def test_a_c_compiler_makes_the_same_of_the_kernels_header(tmp_path):
     size = ctypes.sizeof(ctypes.c_ulong)
     numbers = [int.from_bytes(made[i * size : (i + 1) * size], sys.byteorder) for i in range(3)]
     assert numbers == [gpio_uapi.GET_CHIPINFO, gpio_uapi.GET_LINEINFO, gpio_uapi.GET_LINE]
-    assert made[3 * size :] == gpio_uapi.output_request(17, 1, "doord-lock")
-
-
-class Kernel:
-    """Where fcntl.ioctl would go: chips of named lines; every request kept."""
-
-    def __init__(self, label: str = "pinctrl-rp1", names: tuple[str, ...] = ("", "RELAY", "")) -> None:
-        self.label = label
-        self.names = names
-        self.requests: list[tuple[int, int]] = []  # (offset, level)
-        self.busy = 0  # how many requests find the line held
-
-    def ioctl(self, fd: int, number: int, data: bytearray) -> int:
-        if number == gpio_uapi.GET_CHIPINFO:
-            data[:] = bytes(ChipInfo(b"gpiochip0", self.label.encode(), len(self.names)))
-        elif number == gpio_uapi.GET_LINEINFO:
-            offset = LineInfo.from_buffer(data).offset
-            data[:] = bytes(LineInfo(name=self.names[offset].encode(), offset=offset))
-        else:
-            self._request(LineRequest.from_buffer(data))
-        return 0
-
-    def _request(self, request: LineRequest) -> None:
-        if self.busy:
-            self.busy -= 1
-            raise OSError(errno.EBUSY, "Device or resource busy")
-        self.requests.append((request.offsets[0], request.config.attrs[0].attr.values))
-        request.fd = os.dup(0)
+    requests = gpio_uapi.output_request(17, 1, "doord-lock") + gpio_uapi.falling_request([5, 6], "doord")
+    assert made[3 * size :] == requests
 
 
 @pytest.fixture
@@ -192,8 +125,8 @@ def test_a_line_that_stays_held_is_said_and_the_others_are_locked(kernel, run, c
     kernel.busy = 10**6
     assert run("/dev/null 17 0\n/dev/no-such-chip 1 0\n") == 1
     said = capsys.readouterr().err
-    assert "/dev/null line 17: can't be locked" in said
-    assert "/dev/no-such-chip line 1: can't be locked" in said
+    assert "/dev/null line 17: can't be driven to 0" in said
+    assert "/dev/no-such-chip line 1: can't be driven to 0" in said
 
 
 @pytest.mark.parametrize(
@@ -219,7 +152,7 @@ def test_it_starts_with_nothing_but_the_standard_library(tmp_path):
         text=True,
         timeout=20,
     )
-    assert (done.returncode, "can't be locked" in done.stderr) == (1, True), "/dev/null is no chip"
+    assert (done.returncode, "can't be driven" in done.stderr) == (1, True), "/dev/null is no chip"
     assert "Inappropriate ioctl" in done.stderr
 
 

@@ -98,10 +98,10 @@ def test_an_order_to_500_doors_fits_its_limit():
 
 def test_long_and_odd_texts_of_a_report_are_cut_and_it_fits_its_limit():
     for text in ("\u20ac\x00" * 5000, "\udcff" * 5000):
-        state = msgspec.structs.replace(an_attestation().state, fault=text)
-        data = attested(an_attestation(state=state, refusal=text), DESK)
+        state = msgspec.structs.replace(an_attestation().state, fault=text, gallery_refusal=text)
+        data = attested(an_attestation(state=state), DESK)
         payload, _ = dsse.opened(data, orders.ATTESTATION_TYPE, KEYS, orders.MAX_REPORT_BYTES)
-        assert len(orders.decode_attestation(payload).refusal) == 300
+        assert len(orders.decode_attestation(payload).state.gallery_refusal) == 300
     assert (
         len(orders.decode_reply(orders.encode(msgspec.structs.replace(REPLY, detail="x" * 999))).detail)
         == 300

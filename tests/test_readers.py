@@ -1,23 +1,19 @@
-"""The card readers' drivers: a pipe for an input device, gpiozero's mock for two lines."""
+"""The card readers' drivers: a pipe for an input device, simulated edges for two lines."""
 
 from __future__ import annotations
 
-import sys
 import threading
 
-import gpiozero.pins.mock as mock_pins
 import pytest
 from broker import wait_until
-from fakes_access import FakeInputs, FakeWedge
+from fakes_access import FakeWedge
 from test_wiegand import bits_of
 
 from edge.config import Config, DoorConfig, ReadersConfig, RelayConfig, WedgeConfig, WiegandConfig
-from edge.door import readers
-from edge.door.readers import WedgeReader, WiegandReader, lgpio_inputs, mock_inputs, open_readers
+from edge.door.edges import SimulatedEdges
+from edge.door.readers import WedgeReader, WiegandReader, open_readers
 from edge.door.wiegand import Card
 from edge.errors import LineError
-
-CONFIG = WiegandConfig(5, 6, bits=(26, 34, 37))
 
 
 @pytest.fixture
@@ -76,7 +72,7 @@ def test_a_reader_that_is_unplugged_is_said_once_and_comes_back(tmp_path, caplog
     with caplog.at_level("INFO", "edge"):
         cable.unplug()
         reader.step()
-        assert reader.fault == f"card reader {cable.path}: {cable.path}: was unplugged"
+        assert reader.fault == f"card reader {cable.path}: was unplugged"
         cable.path.unlink()
         for _ in range(3):
             now[0] += 10
@@ -109,155 +105,154 @@ def test_a_real_reader_must_let_itself_be_grabbed(cable):
     assert "Inappropriate ioctl" in reader.fault
 
 
-@pytest.fixture
-def lines(monkeypatch):
-    """A Wiegand reader on mock lines; `send` lets edges fall at the times given."""
-    now = [0.0]
-    monkeypatch.setattr(mock_pins, "monotonic", lambda: now[0])
-    factory = mock_inputs(CONFIG)
-    told: list[str] = []
-    reader = WiegandReader(CONFIG, factory, told.append)
-    pins = [factory.pin("GPIO5"), factory.pin("GPIO6")]
-
-    def send(edges) -> None:
-        for at, line in edges:
-            now[0] = at
-            pins[line].drive_low()
-            now[0] = at + 0.00005
-            pins[line].drive_high()
-
-    yield reader, send, told
-    reader.close()
-
-
 def at_pace(card: Card, start: float) -> list[tuple[float, int]]:
     return [(start + i * 0.001, bit) for i, bit in enumerate(bits_of(card))]
 
 
-def drain(reader: WiegandReader) -> None:
-    while not reader._waiting.empty():
-        reader.step()
-    reader.step()  # the end of the last frame
+class Wiegand:
+    """A reader on simulated lines; the clock stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.told: list[str] = []
+        self.lines = SimulatedEdges()
+        self.reader = WiegandReader(self.lines, (26, 34, 37), self.told.append, lambda: self.now)
+
+    def send(self, edges, lost: int | None = None) -> None:
+        """Let edges fall at the times given, all but the one that is `lost`."""
+        for i, (at, line) in enumerate(edges):
+            self.lines.fall(line, at, lost=i == lost)
+
+    def drain(self) -> None:
+        while not self.lines._waiting.empty():
+            self.reader.step()
+        self.reader.step()  # the end of the last frame
 
 
-def test_edges_of_two_lines_are_cards(lines):
-    reader, send, told = lines
+@pytest.fixture
+def wiegand():
+    wiegand = Wiegand()
+    yield wiegand
+    wiegand.reader.close()
+
+
+def test_edges_of_two_lines_are_cards(wiegand):
     sent = [Card(12, 3456, 26), Card(1, 2, 34), Card(65535, 524287, 37)]
     for i, card in enumerate(sent):
-        send(at_pace(card, 1.0 + i))
-    drain(reader)
-    assert told == ["wiegand26:12-3456", "wiegand34:1-2", "wiegand37:65535-524287"]
+        wiegand.send(at_pace(card, 1.0 + i))
+    wiegand.drain()
+    assert wiegand.told == ["wiegand26:12-3456", "wiegand34:1-2", "wiegand37:65535-524287"]
 
 
-def test_half_a_frame_is_logged_and_the_next_is_read(lines, caplog):
-    reader, send, told = lines
-    send(at_pace(Card(12, 3456, 26), 1.0)[:13])
-    send(at_pace(Card(12, 3456, 26), 2.0))
+def test_half_a_frame_is_logged_and_the_next_is_read(wiegand, caplog):
+    wiegand.send(at_pace(Card(12, 3456, 26), 1.0)[:13])
+    wiegand.send(at_pace(Card(12, 3456, 26), 2.0))
     with caplog.at_level("WARNING", "edge"):
-        drain(reader)
-    assert told == ["wiegand26:12-3456"]
+        wiegand.drain()
+    assert wiegand.told == ["wiegand26:12-3456"]
     assert "expected 26, 34, 37 bits, got 13" in caplog.text
 
 
-def test_edges_from_the_drivers_thread_are_read_while_they_come(lines):
-    reader, send, told = lines
+@pytest.mark.parametrize("lost", [0, 12, 25])
+def test_a_frame_of_which_an_edge_was_lost_is_refused_with_that_reason_and_the_next_is_read(
+    wiegand, caplog, lost
+):
+    cards = [Card(12, number, 26) for number in (1, 2, 3)]
+    wiegand.send(at_pace(cards[0], 1.0))
+    wiegand.send([*at_pace(cards[1], 2.0), (2.026, 0)], lost=lost)
+    wiegand.send(at_pace(cards[2], 3.0))
+    with caplog.at_level("WARNING", "edge"):
+        wiegand.drain()
+    assert wiegand.told == ["wiegand26:12-1", "wiegand26:12-3"]
+    assert "no card: edges were lost on the way from the lines" in caplog.text
+
+
+def test_a_frame_behind_a_pause_is_read(wiegand):
+    for number in (1, 2):
+        wiegand.send(at_pace(Card(12, number, 26), float(number)))
+        wiegand.drain()
+        wiegand.reader.step()
+    assert wiegand.told == ["wiegand26:12-1", "wiegand26:12-2"]
+
+
+def test_edges_from_another_thread_are_read_while_they_come(wiegand):
     done = threading.Event()
 
     def turn() -> None:
         while not done.is_set():
-            reader.step()
+            wiegand.reader.step()
 
     thread = threading.Thread(target=turn)
     thread.start()
     try:
         for i in range(20):
-            send(at_pace(Card(9, i, 26), float(i + 1)))
-        wait_until(lambda: len(told) == 20, "all frames")
+            wiegand.send(at_pace(Card(9, i, 26), float(i + 1)))
+        wait_until(lambda: len(wiegand.told) == 20, "all frames")
     finally:
         done.set()
         thread.join(5)
-    assert told == [f"wiegand26:9-{i}" for i in range(20)]
+    assert wiegand.told == [f"wiegand26:9-{i}" for i in range(20)]
 
 
-def test_a_line_that_oscillates_does_not_eat_the_memory(lines):
-    reader, send, told = lines
-    send((1 + i * 0.001, 0) for i in range(readers._MAX_WAITING + 100))
-    assert reader._waiting.qsize() == readers._MAX_WAITING
-    drain(reader)
-    assert told == []
+def test_lines_that_go_are_said_once_are_tried_every_two_seconds_and_come_back(wiegand, caplog):
+    with caplog.at_level("INFO", "edge"):
+        wiegand.send(at_pace(Card(9, 1, 26), 1.0)[:13])
+        wiegand.drain()
+        wiegand.lines.plug(False)
+        wiegand.reader.step()
+        assert wiegand.reader.fault == "card reader simulated lines: the chip is gone"
+        for _ in range(3):
+            wiegand.now += 2.0
+            wiegand.reader.step()
+        assert wiegand.reader.fault == "card reader simulated lines: can't be claimed: no such chip"
+        wiegand.lines.plug(True)
+        wiegand.now += 1.9
+        wiegand.reader.step()
+        assert wiegand.reader.fault is not None, "not before its time"
+        wiegand.now += 0.1
+        wiegand.reader.step()
+    assert wiegand.reader.fault is None
+    assert [r.levelname for r in caplog.records if "simulated lines" in r.message][-3:] == [
+        "ERROR",
+        "ERROR",
+        "INFO",
+    ]
+    wiegand.send(at_pace(Card(9, 2, 26), 9.0))
+    wiegand.drain()
+    assert wiegand.told == ["wiegand26:9-2"]
 
 
-def test_after_closing_no_edge_is_taken(lines):
-    reader, _, _ = lines
-    pin = reader._factory.pin("GPIO5")
-    reader.close()
-    reader.close()
-    pin.drive_low()
-    assert reader._waiting.empty()
+def test_a_line_that_can_not_be_claimed_ends_the_start():
+    lines = SimulatedEdges()
+    lines.plug(False)
+    with pytest.raises(LineError, match="simulated lines: can't be claimed"):
+        WiegandReader(lines, (26,), lambda card: None)
 
 
-def test_a_line_that_is_not_there_is_named():
-    factory = mock_inputs(CONFIG)
-    with pytest.raises(LineError, match="/dev/gpiochip0 lines 5 and 7"):
-        WiegandReader(WiegandConfig(5, 7), factory, lambda card: None)
-
-
-def test_a_chip_that_is_no_chip_is_refused():
-    with pytest.raises(LineError, match="expected /dev/gpiochip<n> or a link to one"):
-        lgpio_inputs(WiegandConfig(5, 6, "/dev/null"))
+def test_after_closing_no_edge_is_taken(wiegand):
+    wiegand.reader.close()
+    wiegand.reader.close()
+    wiegand.send(at_pace(Card(9, 2, 26), 9.0))
+    wiegand.reader.step()
+    assert wiegand.told == []
 
 
 def test_the_configured_readers_are_opened_and_no_others(tmp_path):
     door = DoorConfig(RelayConfig(17))
     assert open_readers(Config("hq", "front", door), lambda card: None) == []
-    both = ReadersConfig(WedgeConfig(str(tmp_path / "event0")), CONFIG)
+    both = ReadersConfig(WedgeConfig(str(tmp_path / "event0")), WiegandConfig(5, 6))
     found = open_readers(Config("hq", "front", door, simulation=True, readers=both), lambda card: None)
     assert [type(reader) for reader in found] == [WiegandReader, WedgeReader]
     for reader in found:
         reader.close()
 
 
-@pytest.fixture
-def lgpio(monkeypatch):
-    """lgpio(...): put a FakeInputs where the real one would be imported from."""
-
-    def install(*args, **kwargs) -> FakeInputs:
-        fake = FakeInputs(*args, **kwargs)
-        monkeypatch.setitem(sys.modules, "lgpio", fake)
-        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
-        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
-        return fake
-
-    yield install
-    sys.modules.pop("gpiozero.pins.lgpio", None)
-
-
-def test_real_lines_are_pulled_up_alert_on_falling_edges_and_go_by_the_kernels_time(lgpio):
-    fake, told = lgpio(), []
-    reader = WiegandReader(CONFIG, lgpio_inputs(CONFIG), told.append)
-    assert (fake.flags, fake.alerts) == ({5: fake.SET_PULL_UP, 6: fake.SET_PULL_UP}, {5: 2, 6: 2})
-    for at, line in at_pace(Card(12, 3456, 26), 1000.0):
-        fake.edge(at, 5 + line)
-    drain(reader)
-    assert told == ["wiegand26:12-3456"]
-    reader.close()
-    assert not fake.open
-
-
-def test_a_line_that_another_holds_is_named_and_the_chip_is_closed(lgpio):
-    fake = lgpio(held={6})
-    with pytest.raises(LineError, match="/dev/gpiochip0 lines 5 and 6: GPIO busy"):
-        WiegandReader(CONFIG, lgpio_inputs(CONFIG), lambda card: None)
-    assert not fake.open
-
-
-def test_a_chip_that_can_not_be_opened_is_named(lgpio):
-    lgpio(chips=())
-    with pytest.raises(LineError, match="/dev/gpiochip0: can not open gpiochip: expected a GPIO chip"):
-        lgpio_inputs(CONFIG)
-
-
-def test_without_lgpio_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lgpio", None)
-    with pytest.raises(LineError, match=r"pip install 'doord\[gpio\]'"):
-        lgpio_inputs(CONFIG)
+def test_a_real_readers_line_that_is_the_doors_by_another_name_is_refused(monkeypatch):
+    """gpiochip0 and its label are one chip; that shows when both are looked for."""
+    monkeypatch.setattr("edge.door.chips._chip_labelled", lambda label: "/dev/gpiochip0")
+    door = DoorConfig(RelayConfig(17))
+    readers = ReadersConfig(wiegand=WiegandConfig(5, 17, "label:pinctrl-rp1"))
+    with pytest.raises(
+        LineError, match=r"gpiochip0 line 17: is both door\.relay\.line and readers\.wiegand\.data1"
+    ):
+        open_readers(Config("hq", "front", door, readers=readers), lambda card: None)

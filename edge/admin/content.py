@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from securesystemslib.signer import Key
 
 from edge.admin.model import Door, Group, Person, Schedule, Site
 from edge.admin.records import Records
@@ -24,9 +25,7 @@ from edge.identity.gallery import MAX_TEMPLATES
 from edge.identity.sealing import (
     COMMAND_KEYS,
     FORMAT,
-    CommandKey,
     SiteKeys,
-    encode_command_keys,
     encode_keys,
     keys_name,
     seal_target,
@@ -48,6 +47,7 @@ from edge.identity.shards import (
     shard_of,
 )
 from edge.identity.site_gallery import MAX_CARDS, rights_of
+from edge.link import dsse
 from edge.strict import convert
 from edge.values import Template
 
@@ -120,7 +120,7 @@ def quiet(_done: int, _of: int) -> None:
 def build(
     records: Records,
     folder: Path,
-    command_keys: Mapping[str, CommandKey],
+    command_keys: Mapping[str, Key],
     accepted_by: str = "",
     progress: Progress = quiet,
     dry_run: bool = False,
@@ -130,7 +130,7 @@ def build(
     Args:
         records: the site.
         folder: `tree/targets`.
-        command_keys: by key id.
+        command_keys: by the name of who holds them.
         accepted_by: stands in the manifest.
         progress: told how many targets are done, of how many.
         dry_run: writes no file and no record.
@@ -178,7 +178,7 @@ class _Making:
         self._targets: dict[str, Made] = {}
         self._progress = progress
 
-    def content(self, command_keys: Mapping[str, CommandKey], accepted_by: str) -> Content:
+    def content(self, command_keys: Mapping[str, Key], accepted_by: str) -> Content:
         site, count, before = self._site, len(self._revisions), self._before
         bytes_each = 2 * site.dimension * _TEMPLATES_EACH
         people = best_shards(count, bytes_each, before.people_shards)
@@ -187,7 +187,7 @@ class _Making:
         for door in doors:
             keys = encode_keys(SiteKeys(FORMAT, site.site_key, site.card_key))
             self._seal(keys_name(door.door), keys, key=door.key_encryption_key)
-        self._write(COMMAND_KEYS, encode_command_keys(command_keys), Made())
+        self._write(COMMAND_KEYS, dsse.encode_keys(command_keys), Made())
         self._people(people, rights + people)
         content = Content(self._targets, people, rights)
         subjects, templates = content.subjects, content.templates

@@ -18,7 +18,8 @@ from edge.admin.model import Publication
 from edge.admin.rollback import earlier
 from edge.admin.sign import Signed
 from edge.errors import AdminError
-from edge.identity.sealing import COMMAND_KEYS, encode_command_keys
+from edge.identity.sealing import COMMAND_KEYS
+from edge.link import dsse
 from edge.link.wire import rfc3339
 
 KEPT = 10  # versions whose targets stay on the admin's disk, to be published again
@@ -138,7 +139,7 @@ def rotate(
         listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
     draft = _present(site)
     commands = command_keys(new[0].get("commands") or site.keys.signer("commands"))
-    made = write_target(site.tree.targets_folder, COMMAND_KEYS, encode_command_keys(commands))
+    made = write_target(site.tree.targets_folder, COMMAND_KEYS, dsse.encode_keys(commands))
     draft = Draft({**draft.targets, COMMAND_KEYS: made}, draft.subjects, draft.templates, draft.accepted_by)
     signers = [signer for store in stores for signer in store.signers]
     before = site.tree.listed()

@@ -125,10 +125,10 @@ def _row(
         reported_at=said.at,
         mode=said.state.mode.value,
         lock=said.state.lock,
-        people=said.people,
-        templates=said.templates,
-        expires_at=said.gallery_expires_at,
-        refusal=said.refusal,
+        people=said.state.subjects,
+        templates=said.state.templates,
+        expires_at=said.state.gallery_expires_at,
+        refusal=said.state.gallery_refusal,
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from gpiozero.pins import PinInfo
 from gpiozero.pins.mock import MockFactory, MockPin
 
 from edge import gpio_uapi
-from edge.door_config import DoorConfig
+from edge.door_config import DoorConfig, Wiring
 from edge.errors import LineError
 
 _DEV = Path("/dev")
@@ -94,8 +94,8 @@ class Place:
 
 def open_places(door: DoorConfig, simulation: bool) -> dict[str, Place]:
     """Where each configured role's line is, its chip open. Raises LineError; nothing is left open."""
-    found = _simulated_offsets(door) if simulation else _real_offsets(door)
-    _refuse_shared(found)
+    wiring = door.wiring()
+    found = _simulated(wiring) if simulation else find(wiring)
     chips: dict[str, Chip] = {}
     try:
         for path in dict.fromkeys(path for path, _ in found.values()):
@@ -107,35 +107,33 @@ def open_places(door: DoorConfig, simulation: bool) -> dict[str, Place]:
         raise
     for path, _ in found.values():
         chips[path].use()
-    return {role: Place(chips[path], offset) for role, (path, offset) in found.items()}
+    return {_role(key): Place(chips[path], offset) for key, (path, offset) in found.items()}
 
 
-def _refuse_shared(found: Mapping[str, tuple[str, int]]) -> None:
-    """Two names of one line show only here; the configuration sees the names."""
-    taken: dict[tuple[str, int], str] = {}
-    for role, (path, offset) in found.items():
-        if (path, offset) in taken:
-            raise LineError(f"{path} line {offset}: is both door.{taken[path, offset]} and door.{role}")
-        taken[path, offset] = role
+def _role(key: str) -> str:
+    """`rex` of `door.rex.line`."""
+    return key.split(".")[1]
 
 
-def _simulated_offsets(door: DoorConfig) -> dict[str, tuple[str, int]]:
-    names = sorted({line.line for line in door.lines().values() if isinstance(line.line, str)})
+def _simulated(wiring: Wiring) -> dict[str, tuple[str, int]]:
+    names = sorted({line for _, line in wiring.values() if isinstance(line, str)})
     return {
-        role: (
-            line.chip or door.relay.chip,
-            line.line if isinstance(line.line, int) else _SIMULATED_NAMES_FROM + names.index(line.line),
-        )
-        for role, line in door.lines().items()
+        key: (chip, line if isinstance(line, int) else _SIMULATED_NAMES_FROM + names.index(line))
+        for key, (chip, line) in wiring.items()
     }
 
 
-def _real_offsets(door: DoorConfig) -> dict[str, tuple[str, int]]:
-    found = {}
-    for role, line in door.lines().items():
-        path = chip_path(line.chip or door.relay.chip)
-        offset = line.line if isinstance(line.line, int) else line_offset(path, line.line[len("name:") :])
-        found[role] = (path, offset)
+def find(wiring: Wiring) -> dict[str, tuple[str, int]]:
+    """The device and the offset of each line. Raises LineError: there is none, or one is two things."""
+    found: dict[str, tuple[str, int]] = {}
+    taken: dict[tuple[str, int], str] = {}  # two names of one line show only here
+    for key, (chip, line) in wiring.items():
+        path = chip_path(chip)
+        offset = line if isinstance(line, int) else line_offset(path, line[len("name:") :])
+        if (path, offset) in taken:
+            raise LineError(f"{path} line {offset}: is both {taken[path, offset]} and {key}")
+        found[key] = (path, offset)
+        taken[path, offset] = key
     return found
 
 
@@ -150,7 +148,7 @@ def chip_path(chip: str) -> str:
 
 
 def _chip_labelled(label: str) -> str:
-    labels = {str(path): _label_of(path) for path in sorted(_DEV.glob("gpiochip*"))}
+    labels = {str(path): chip_label(str(path)) for path in sorted(_DEV.glob("gpiochip*"))}
     found = [path for path, its in labels.items() if its == label]
     if len(found) != 1:
         there = ", ".join(f"{path} {its!r}" for path, its in labels.items()) or "no GPIO chip at all"
@@ -158,8 +156,14 @@ def _chip_labelled(label: str) -> str:
     return found[0]
 
 
-def _label_of(path: Path) -> str:
-    return _asked(str(path), lambda fd: gpio_uapi.chip_info(fd)[0])
+def chip_label(path: str) -> str:
+    """The label of a chip's device. Raises LineError."""
+    return _asked(path, lambda fd: gpio_uapi.chip_info(fd)[0])
+
+
+def line_holder(path: str, offset: int) -> str:
+    """Who holds the line, as the kernel knows it; empty: nobody, or it does not say. Raises LineError."""
+    return _asked(path, lambda fd: gpio_uapi.line_info(fd, offset)[1])
 
 
 def line_offset(path: str, name: str) -> int:

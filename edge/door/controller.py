@@ -26,6 +26,7 @@ from edge.door.stimuli import (
     Granted,
     LineFailed,
     ReleaseElapsed,
+    RexPressed,
     Schedule,
     Stimulus,
     Stop,
@@ -114,6 +115,7 @@ class DoorController:
         self._poll_at = 0.0
         self._fault: str | None = None
         self._shown: tuple[bool, bool] | None = None
+        self._identify_until = float("-inf")  # s, monotonic
         self._inbox: queue.SimpleQueue[_Request | _Order | _Edge | Stop] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
 
@@ -197,6 +199,7 @@ class DoorController:
         elif item is not None:
             self._feed(item)
         self._sense()
+        self._show()
         return isinstance(item, Stop)
 
     def _patience_s(self) -> float:
@@ -233,13 +236,13 @@ class DoorController:
         for stimulus in stimuli:
             before = self._door
             self._door, effect = react(before, stimulus, self._clock(), self._rules)
-            self._obey(effect)
+            self._obey(effect, egress=isinstance(stimulus, RexPressed))
             self._tell(before, stimulus)
 
-    def _obey(self, effect: Effect | None) -> None:
-        """Drive the line; what it refuses becomes the door's state."""
+    def _obey(self, effect: Effect | None, egress: bool = False) -> None:
+        """Drive the line; what it refuses becomes the door's state. `egress`: by the exit button."""
         try:
-            self._drive(effect)
+            self._drive(effect, egress)
         except DutyExceeded as error:
             self._fault_is(error)
             self._door, effect = react(self._door, ReleaseElapsed(), self._clock(), self._rules)
@@ -250,19 +253,19 @@ class DoorController:
             self._secured = False
             self._lock_again()
 
-    def _drive(self, effect: Effect | None) -> None:
+    def _drive(self, effect: Effect | None, egress: bool) -> None:
         if effect is LOCK:
             self._secured, self._renew_at = False, None
             self._lines.lock()
             self._secured = True
         elif effect is UNLOCK:
-            now, free = self._clock(), self._door.phase in FREE
+            now, held = self._clock(), self._door.phase in FREE
             left_s = (unlocked_until(self._door) or now) - now
             if not left_s > 0:
                 return  # over before it began: its deadline is due
             self._secured = False
-            self._lines.unlock(for_at_most_s=min(left_s, SLICE_S) if free else left_s, free=free)
-            self._renew_at = now + SLICE_S / 2 if free else None
+            self._lines.unlock(for_at_most_s=min(left_s, SLICE_S) if held else left_s, free=held or egress)
+            self._renew_at = now + SLICE_S / 2 if held else None
             if self._door.phase is not EXIT_BLOCKED:  # where the line's fault stays what it was
                 self._fault = None
 
@@ -312,15 +315,23 @@ class DoorController:
         )
         if status != self.status:
             self.status = status
-            self._signal(lock == "unlocked", bool(self._door.alarms - {Alarm.DOOR_FAULT}))
+            self._show()
             self._on_state(status)
 
-    def _signal(self, led: bool, sounder: bool) -> None:
-        """A lamp that fails is said once and keeps nobody out, or in."""
-        if (led, sounder) == self._shown:
+    def identify(self, for_s: float) -> None:
+        """Blink the lamp for so long, so that who stands before several doors sees which this is."""
+        self._identify_until = self._clock() + for_s
+
+    def _show(self) -> None:
+        """Lamp and sounder as they should be. One that fails is said once and keeps nobody out, or in."""
+        now, led = self._clock(), self.status.lock == "unlocked"
+        if now < self._identify_until:
+            led = int(now / BEAT_S) % 2 == 0
+        shown = (led, bool(self._door.alarms - {Alarm.DOOR_FAULT}))
+        if shown == self._shown:
             return
-        self._shown = (led, sounder)
+        self._shown = shown
         try:
-            self._signals.show(led, sounder)
+            self._signals.show(*shown)
         except LineError as error:
             log.error("%s", error)

@@ -1,7 +1,9 @@
 """How long the lock may be unlocked in an hour. Pure: it is given the time.
 
-A last bound against whatever keeps releasing the door: a loop in software, a stuttering button, a
-strike's coil that would burn. Free access is not counted: it is meant, and has its own end.
+A last bound on what a decision or a command side gone wrong could do, and on the heat of a strike's
+coil. Free access is not counted: it is meant, and has its own end. Nor is the exit button: it is
+inside, and nobody's way out may hang on a counter. A restart forgets the count: a new process begins
+locked, and what had gone wrong in the old one is gone with it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class RelayLine:
         Args:
             place: the line; its chip is left when this closes.
             active: the level that unlocks.
-            max_unlocked_s_per_hour: but for free access.
+            max_unlocked_s_per_hour: but for free access and the exit button.
             clock: s, monotonic.
 
         Raises:
@@ -89,7 +89,7 @@ class RelayLine:
         """Drive the line to unlocked; a timer of its own locks it after `for_at_most_s`.
 
         Raises:
-            DutyExceeded: more than the hour's limit, `free` access apart; nothing moved.
+            DutyExceeded: more than the hour's limit, and not `free`; nothing moved.
             LineError: not 0 < s <= 60, and nothing moved; or closed or not drivable, and it was
                 driven to locked as far as it would go.
         """

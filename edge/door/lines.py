@@ -109,10 +109,17 @@ class SignalLines:
         """Claim those that are configured, off. Raises LineError."""
         self._devices: dict[str, Any] = {}
         self._places = places
+        self._off: list[tuple[Place, int]] = []
         for role, config in (("led", door.led), ("sounder", door.sounder)):
             if config is not None:
                 with _claiming(role, places[role]):
                     self._devices[role] = _output(config, places[role])
+                self._off.append((places[role], int(config.active == "low")))
+
+    @property
+    def specs(self) -> list[str]:
+        """What doord-lock needs to switch them off, as RelayLine's."""
+        return [f"{place.chip.path} {place.offset} {off}" for place, off in self._off]
 
     def show(self, led: bool, sounder: bool) -> None:
         """See DoorSignals."""
@@ -161,6 +168,11 @@ class DoorLines:
     inputs: InputLines
     signals: SignalLines
     places: Mapping[str, Place]
+
+    @property
+    def specs(self) -> list[str]:
+        """What doord-lock has to do, the lock first."""
+        return [self.relay.spec, *self.signals.specs]
 
     def pin(self, role: str) -> Any:
         """gpiozero's pin of a configured role; a simulated one can be driven from outside."""

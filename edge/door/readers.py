@@ -7,28 +7,20 @@ and without its digits: half a number is half a secret.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
-import queue
-import re
 import select
 import struct
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection
 
-from gpiozero import GPIOZeroError
-from gpiozero.pins import PinInfo
-from gpiozero.pins.mock import MockFactory
-
-from edge.config import Config, WedgeConfig, WiegandConfig
+from edge.config import Config, WedgeConfig
+from edge.door.edges import KernelEdges, SimulatedEdges
 from edge.door.wedge import Typed, Typing
-from edge.door.wiegand import FRAME_END_S, Card, Edge, Frame, Refused, decode
+from edge.door.wiegand import FRAME_END_S, Card, Frame, decode
 from edge.errors import LineError, ReaderError
-from edge.ports import CardReader
+from edge.ports import CardReader, EdgeSource
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +30,32 @@ _EVENT = struct.Struct("@llHHi")  # struct input_event: seconds, microseconds, t
 _EVIOCGRAB = 0x40044590
 _WAIT_S = 0.2
 _RETRY_S = 2.0
-_MAX_WAITING = 4096  # edges; a line that oscillates must not eat the memory
-_ANY_PI = "a02082"  # MockFactory wants a revision; given, so that no environment variable is read
+
+
+class _Retried:
+    """A device that may go and come back: its fault is said once, and it is tried every 2 s."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.fault: str | None = "the reader was not opened yet"
+        self._clock = clock
+        self._next_try = float("-inf")
+
+    def due(self) -> bool:
+        """Whether it should be tried again."""
+        return not self._clock() < self._next_try
+
+    def opened(self, where: str) -> None:
+        """It is there."""
+        log.info("card reader %s: open", where)
+        self.fault = None
+
+    def lost(self, why: str) -> None:
+        """It is not there, or no longer."""
+        self._next_try = self._clock() + _RETRY_S
+        fault = f"card reader {why}"
+        if fault != self.fault:
+            log.error("%s", fault)
+        self.fault = fault
 
 
 class WedgeReader:
@@ -56,15 +72,19 @@ class WedgeReader:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`simulation`: a pipe will do, which can't be grabbed. Opens nothing yet."""
-        self.fault: str | None = "the reader was not opened yet"
         self._path = config.device
+        self._retried = _Retried(clock)
         self._tell = tell
         self._simulation = simulation
         self._clock = clock
         self._device = -1
         self._part = b""  # of an event: a pipe, unlike a device, gives any number of bytes
         self._typing = Typing()
-        self._next_try = float("-inf")
+
+    @property
+    def fault(self) -> str | None:
+        """See CardReader."""
+        return self._retried.fault
 
     def step(self) -> None:
         """Wait a moment for keys; never raises."""
@@ -85,7 +105,7 @@ class WedgeReader:
         self._device = -1
 
     def _opened(self) -> bool:
-        if self._clock() < self._next_try:
+        if not self._retried.due():
             return False
         try:
             self._device = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -93,8 +113,8 @@ class WedgeReader:
         except OSError as error:
             self._lost(error)
             return False
-        log.info("card reader %s: open", self._path)
-        self.fault, self._part, self._typing = None, b"", Typing()
+        self._retried.opened(self._path)
+        self._part, self._typing = b"", Typing()
         return True
 
     def _grab(self) -> None:
@@ -103,7 +123,7 @@ class WedgeReader:
 
     def _take(self, content: bytes) -> None:
         if not content:
-            raise ReaderError(f"{self._path}: was unplugged")
+            raise ReaderError("was unplugged")
         content = self._part + content
         whole = len(content) - len(content) % _EVENT.size
         self._part = content[whole:]
@@ -116,152 +136,97 @@ class WedgeReader:
 
     def _lost(self, error: OSError) -> None:
         self.close()
-        self._next_try = self._clock() + _RETRY_S
-        fault = f"card reader {self._path}: {error.strerror or error}"
-        if fault != self.fault:
-            log.error("%s", fault)
-        self.fault = fault
+        self._retried.lost(f"{self._path}: {error.strerror or error}")
 
 
 class WiegandReader:
-    """Two lines, falling edges, the driver's own time stamps (the kernel's, with lgpio)."""
+    """Two lines, falling edges with the kernel's time stamps.
 
-    def __init__(self, config: WiegandConfig, factory: Any, tell: TellCard) -> None:
+    Lines that go with their chip are waited for; the log says so once.
+    """
+
+    def __init__(
+        self,
+        source: EdgeSource,
+        bits: Collection[int],
+        tell: TellCard,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Claim the lines.
 
         Args:
-            config: the lines and the lengths that are cards.
-            factory: a gpiozero pin factory for them, explicitly made; closed with this.
+            source: the lines; closed with this.
+            bits: the lengths that are cards.
             tell: told each card.
+            clock: s, monotonic.
 
         Raises:
-            LineError: a line can't be claimed; the factory is closed.
+            LineError: a line can't be claimed; nothing is held.
         """
-        self.fault: str | None = None
-        self._config = config
-        self._factory = factory
+        self._source = source
+        self._bits = bits
         self._tell = tell
-        self._waiting: queue.Queue[Edge] = queue.Queue(_MAX_WAITING)
         self._frame = Frame()
-        self._pins: list[Any] = []
-        try:
-            for line, offset in ((0, config.data0), (1, config.data1)):
-                self._claim(line, f"GPIO{offset}")
-        except (GPIOZeroError, OSError, *factory_faults(factory)) as error:
-            self.close()
-            raise LineError(f"{config.chip} lines {config.data0} and {config.data1}: {error}") from error
+        self._retried = _Retried(clock)
+        source.open()
+        self._retried.opened(self._source.where)
 
-    def _claim(self, line: int, name: str) -> None:
-        pin = self._factory.pin(name)
-        pin.function, pin.pull, pin.bounce, pin.edges = "input", "up", None, "falling"
-
-        def fell(ticks: float, _state: int) -> None:  # on the driver's thread
-            with contextlib.suppress(queue.Full):
-                self._waiting.put_nowait((ticks, line))
-
-        self._pins.append((pin, fell))  # gpiozero keeps a callback weakly
-        pin.when_changed = fell
+    @property
+    def fault(self) -> str | None:
+        """See CardReader."""
+        return self._retried.fault
 
     def step(self) -> None:
-        """Wait a moment for an edge, or for the end of a frame."""
+        """Wait a moment for edges, or for the end of a frame; never raises."""
+        if self._retried.fault is not None and not self._opened():
+            time.sleep(_WAIT_S)
+            return
         try:
-            edge = self._waiting.get(timeout=2 * FRAME_END_S if self._frame.edges else _WAIT_S)
-        except queue.Empty:
-            self._frame, ended = Frame(), self._frame
-        else:
-            self._frame, before = self._frame.add(edge)
-            ended = before or Frame()
-        if ended.edges:
-            self._read(decode(ended.edges, self._config.bits))
-
-    def _read(self, result: Card | Refused) -> None:
-        if isinstance(result, Card):
-            self._tell(f"{result.format}:{result.text}")
-        else:
-            log.warning("card reader on %s: no card: %s", self._config.chip, result.reason)
+            edges = self._source.wait(2 * FRAME_END_S if self._frame.edges else _WAIT_S)
+        except LineError as error:
+            self.close()
+            self._retried.lost(str(error))
+            return
+        for edge in edges:
+            self._frame, ended = self._frame.add(edge)
+            self._read(ended)
+        if not edges and self._frame.edges:
+            ended, self._frame = self._frame, self._frame.end()
+            self._read(ended)
 
     def close(self) -> None:
         """Let go of the lines; may be called twice."""
-        for pin, _ in self._pins:
-            pin.when_changed = None
-        self._pins.clear()
-        with contextlib.suppress(GPIOZeroError, OSError):
-            self._factory.close()
+        self._source.close()
 
+    def _opened(self) -> bool:
+        if not self._retried.due():
+            return False
+        try:
+            self._source.open()
+        except LineError as error:
+            self._retried.lost(str(error))
+            return False
+        self._frame = Frame()
+        self._retried.opened(self._source.where)
+        return True
 
-class _Board:
-    """What gpiozero asks of a board, for a chip of which two lines concern us."""
-
-    def __init__(self, *lines: int) -> None:
-        self._lines = [
-            PinInfo(n, f"GPIO{n}", frozenset({n, f"GPIO{n}"}), "", 1, 1, frozenset({"gpio"})) for n in lines
-        ]
-
-    def find_pin(self, name: str | int) -> Iterator[tuple[None, Any]]:
-        """(header, pin) of each pin with this name."""
-        yield from ((None, line) for line in self._lines if name in line.names)
-
-
-def factory_faults(factory: Any) -> tuple[type[Exception], ...]:
-    """What the factory's driver raises beside gpiozero's own errors."""
-    return getattr(factory, "faults", ())
-
-
-def mock_inputs(config: WiegandConfig) -> Any:
-    """A factory of simulated pins: `factory.pin("GPIO<line>").drive_low()` is an edge."""
-    board = _Board(config.data0, config.data1)
-
-    class Simulated(MockFactory):  # type: ignore[misc]  # gpiozero has no types
-        def _get_board_info(self) -> _Board:
-            return board
-
-    return Simulated(revision=_ANY_PI)
-
-
-def lgpio_inputs(config: WiegandConfig) -> Any:
-    """lgpio on the configured chip. Raises LineError."""
-    chip_number = _chip_number(config.chip)
-    try:
-        import lgpio
-        from gpiozero.pins.lgpio import LGPIOFactory
-    except ImportError as error:
-        raise LineError(f"{config.chip}: lgpio is missing ({error}): pip install 'doord[gpio]'") from error
-    except OSError as error:  # it makes .lgd-nfy* in the working directory
-        raise LineError(f"{config.chip}: lgpio needs a writable working directory: {error}") from error
-
-    class Chip(LGPIOFactory):  # type: ignore[misc]  # gpiozero has no types
-        faults = (lgpio.error,)
-
-        def __init__(self) -> None:
-            super().__init__(chip=chip_number)
-            self.pins: dict[Any, Any] = {}  # gpiozero's is one for all chips of the process
-
-        def _get_board_info(self) -> _Board:
-            return _Board(config.data0, config.data1)
-
-    try:
-        return Chip()
-    except (lgpio.error, OSError) as error:
-        raise LineError(
-            f"{config.chip}: {error}: expected a GPIO chip that doord's user or group may open"
-        ) from error
-
-
-def _chip_number(chip: str) -> int:
-    """lgpio knows chips by number only; a symlink made by udev may name one."""
-    found = re.fullmatch(r"/dev/gpiochip(\d+)", str(Path(chip).resolve()))
-    if not found:
-        raise LineError(f"{chip}: expected /dev/gpiochip<n> or a link to one")
-    return int(found[1])
+    def _read(self, frame: Frame | None) -> None:
+        if frame is None:
+            return
+        result = decode(frame, self._bits)
+        if isinstance(result, Card):
+            self._tell(f"{result.format}:{result.text}")
+        else:
+            log.warning("card reader on %s: no card: %s", self._source.where, result.reason)
 
 
 def open_readers(config: Config, tell: TellCard) -> list[CardReader]:
-    """The configured readers. Raises LineError: a Wiegand line can't be claimed."""
+    """The configured readers. Raises LineError: a Wiegand line can't be claimed, or is the door's."""
     found: list[CardReader] = []
     wedge, wiegand = config.readers.wedge, config.readers.wiegand
     if wiegand is not None:
-        factory = mock_inputs(wiegand) if config.simulation else lgpio_inputs(wiegand)
-        found.append(WiegandReader(wiegand, factory, tell))
+        source = SimulatedEdges() if config.simulation else KernelEdges(config.wiring)
+        found.append(WiegandReader(source, wiegand.bits, tell))
     if wedge is not None:
         found.append(WedgeReader(wedge, tell, config.simulation))
     return found

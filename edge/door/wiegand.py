@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from statistics import median
+
+from edge.ports import Edge
 
 SAME_PULSE_S = 0.0001  # an edge on the same line this soon is the same pulse ringing
 FRAME_END_S = 0.025  # no edge for so long: the frame has ended
 _SLOW, _FAST = 1.6, 0.6  # an interval times the frame's median: a lost bit makes 2, a noise pulse < 0.6
 MAX_EDGES = 128  # of one frame; more is noise, and need not be kept
-
-Edge = tuple[float, int]  # s, of any clock that runs evenly; line 0 or 1
+_NUMBERS = 1 << 32  # an edge's number has so many values
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +66,53 @@ LAYOUTS = {
 }
 
 
-def decode(edges: Sequence[Edge], accepted: Collection[int]) -> Card | Refused:
-    """One frame's card. `edges`: in order of time; `accepted`: the lengths in bits that are cards.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The edges of a frame that may go on, as they were told. Of more than MAX_EDGES the rest is not kept."""
+
+    edges: tuple[Edge, ...] = ()
+    last: Edge | None = None  # the latest that was told, of this frame or the one before
+    before: int | None = None  # the number of the last edge of the frame before
+
+    def add(self, edge: Edge) -> tuple[Frame, Frame | None]:
+        """The frame with one more edge, and the one before if that has ended."""
+        if self.edges and self.last and not abs(edge.at - self.last.at) < FRAME_END_S:
+            return self.end().add(edge)[0], self
+        latest = self.last if self.edges and self.last and edge.at < self.last.at else edge
+        return Frame((*self.edges, edge)[:MAX_EDGES], latest, self.before), None
+
+    def end(self) -> Frame:
+        """What follows this one."""
+        return Frame(last=self.last, before=self.last.number if self.last else None)
+
+
+def decode(frame: Frame, accepted: Collection[int]) -> Card | Refused:
+    """One frame's card. `accepted`: the lengths in bits that are cards.
 
     With one length half a frame is never a card; with several, one in four frames that were cut
     short to another accepted length has that one's parity by chance.
     """
-    kept = without_ringing(edges)
+    edges = sorted(frame.edges, key=attrgetter("at"))  # two lines' edges may come out of order
+    numbers = [edge.number for edge in edges]
+    if frame.before is not None:
+        numbers.insert(0, frame.before)
+    if any((later - earlier) % _NUMBERS != 1 for earlier, later in pairwise(numbers)):
+        return Refused("edges were lost on the way from the lines")
+    return _read(without_ringing(edges), accepted)
+
+
+def _read(kept: list[Edge], accepted: Collection[int]) -> Card | Refused:
     if len(kept) not in accepted or len(kept) not in LAYOUTS:
         lengths = ", ".join(str(bits) for bits in sorted(accepted))
         return Refused(f"expected {lengths} bits, got {len(kept)}")
-    times = [at for at, _ in kept]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
+    gaps = [later.at - earlier.at for earlier, later in pairwise(kept)]
     middle = median(gaps)
     if not all(_FAST * middle < gap < _SLOW * middle for gap in gaps):
         return Refused(
             f"expected even pulses {middle * 1000:.2f} ms apart, "
             f"got {min(gaps) * 1000:.2f} to {max(gaps) * 1000:.2f} ms"
         )
-    return _card([line for _, line in kept])
+    return _card([edge.line for edge in kept])
 
 
 def _card(bits: list[int]) -> Card | Refused:
@@ -99,21 +129,7 @@ def _value(bits: list[int]) -> int:
 def without_ringing(edges: Sequence[Edge]) -> list[Edge]:
     """The first edge of each pulse. One on the *other* line is kept: which is true is not known."""
     kept: list[Edge] = []
-    for at, line in edges:
-        if not (kept and kept[-1][1] == line and 0 <= at - kept[-1][0] < SAME_PULSE_S):
-            kept.append((at, line))
+    for edge in edges:
+        if not (kept and kept[-1].line == edge.line and 0 <= edge.at - kept[-1].at < SAME_PULSE_S):
+            kept.append(edge)
     return kept
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The edges of a frame that may go on. Of more than MAX_EDGES none is kept but the last one's time."""
-
-    edges: tuple[Edge, ...] = ()
-    last_at: float = float("-inf")
-
-    def add(self, edge: Edge) -> tuple[Frame, Frame | None]:
-        """The frame with one more edge, and the one before if that has ended."""
-        if self.edges and not 0 <= edge[0] - self.last_at < FRAME_END_S:
-            return Frame((edge,), edge[0]), self
-        return Frame((*self.edges, edge)[:MAX_EDGES], edge[0]), None

@@ -25,7 +25,6 @@ _FORMATS = {
     "wiegand37": (re.compile(r"([0-9]{1,5})-([0-9]{1,6})"), "FACILITY-NUMBER, up to 65535-524287"),
 }
 _LARGEST = {"wiegand26": (0xFF, 0xFFFF), "wiegand34": (0xFFFF, 0xFFFF), "wiegand37": (0xFFFF, 0x7FFFF)}
-FORMATS = tuple(_FORMATS)
 
 
 @dataclass(frozen=True, slots=True)

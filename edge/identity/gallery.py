@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 
 from edge.errors import GalleryError, ModelMismatch
 from edge.identity.match import UNIT_TOLERANCE
-from edge.values import Gallery, Template, read_only
+from edge.values import ID, Gallery, Template, read_only
 
 MAX_TEMPLATES = 64_000
 """The largest gallery a search was measured with."""
 MAX_STORED = 20_000
 """The most that a door without a site keeps: what one exported file can hold."""
 MAX_DIMENSION = 4096
-_ID = re.compile(r"[a-z0-9-]{1,32}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
 
 
 def check_subject(subject: str) -> str:
     """The subject id itself. Raises GalleryError when it is not `[a-z0-9-]{1,32}`."""
-    if not _ID.fullmatch(subject):
+    if not re.match(ID, subject):
         raise GalleryError(f"subject {subject!r:.60}: expected 1 to 32 of a-z, 0-9 and -")
     return subject
 
@@ -36,7 +35,7 @@ def check_template(row: Template) -> None:
         GalleryError: subject, model or time malformed, or not a finite float32 unit vector.
     """
     check_subject(row.subject)
-    if not _ID.fullmatch(row.model):
+    if not re.match(ID, row.model):
         raise GalleryError(f"subject {row.subject}: expected a model id, got {row.model!r:.60}")
     if not _UTC.fullmatch(row.enrolled_at_utc):
         raise GalleryError(f"subject {row.subject}: expected a UTC time, got {row.enrolled_at_utc!r:.60}")

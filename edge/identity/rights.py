@@ -132,6 +132,14 @@ def decide(
     return Permitted(holder.extended)
 
 
+def ends_some_time(rights: Rights, subject: str) -> bool:
+    """Whether the subject's rights have a last day, its own or all its groups'."""
+    holder = rights.subjects.get(subject, rights.others)
+    if holder is None or holder.own.until_utc is not None:
+        return True
+    return bool(holder.groups) and all(group.until_utc is not None for group in holder.groups)
+
+
 def free_until(rights: Rights, door: str, now_utc: datetime, clock_trusted: bool) -> datetime | None:
     """When the free access at `door` that holds now ends at the latest, UTC; None: none holds.
 

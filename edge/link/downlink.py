@@ -96,7 +96,8 @@ class _Question:
             return
         if len(payload) > self._max_bytes:
             self.fail(PayloadError(f"{topic}: expected at most {self._max_bytes} bytes, got {len(payload)}"))
-        self._found[path] = payload
+        else:
+            self._found[path] = payload
 
     def fence(self, payload: bytes) -> None:
         if payload == self.nonce:
@@ -108,7 +109,7 @@ class _Question:
 
     def answer(self, where: str) -> dict[str, bytes]:
         """Waits; at most _SILENCE_S for each file."""
-        had = -1
+        had = 0
         while not self._over.wait(_SILENCE_S):
             if len(self._found) == had:
                 raise LinkError(
@@ -117,7 +118,7 @@ class _Question:
             had = len(self._found)
         if self._fault:
             raise self._fault
-        return self._found
+        return dict(self._found)
 
 
 @dataclass(slots=True, eq=False)

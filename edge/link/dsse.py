@@ -107,7 +107,8 @@ class _Named(_Strict, frozen=True):
 
 
 class _Keys(_Strict, frozen=True):
-    doord_command_keys: int  # the format; first, so that a reader of the file knows what it is
+    # the format; first, so that a reader of the file knows what it is. JSON's numbers have no end
+    doord_command_keys: Annotated[int, Meta(ge=0, le=2**31)]
     keys: Annotated[list[_Named], Meta(max_length=100)]
 
 

@@ -62,6 +62,14 @@ class FolderFetch:
         return data
 
 
+class NoFetch:
+    """Nowhere to fetch from. Port Fetch."""
+
+    def get(self, paths: Sequence[str], max_bytes: int) -> dict[str, bytes]:  # noqa: ARG002  # the port's
+        """See Fetch."""
+        raise LinkError("no broker is configured or usable")
+
+
 def _read_plain(path: Path, max_bytes: int) -> bytes:
     """Neither a link put there meanwhile nor a FIFO that would never answer."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:

@@ -63,6 +63,7 @@ class _Close:
     until: float  # s, monotonic
 
 
+Attest: TypeAlias = Callable[[wire.State, wire.ChainHead], bytes]
 _Item: TypeAlias = wire.Event | wire.State | Health | _Up | _Down | _Acked | _Close
 
 
@@ -74,6 +75,7 @@ class MqttLink:
         topics: the door's topics.
         outbox: keeps the events; owned by the link from here on.
         simulation: stands in every status.
+        attest: makes a joined door's signed report of its state and its last event.
         retry_s: shortest and longest pause between attempts to connect.
         utc: UTC seconds.
 
@@ -87,6 +89,7 @@ class MqttLink:
         topics: wire.Topics,
         outbox: Outbox,
         simulation: bool,
+        attest: Attest | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
         utc: Callable[[], float] = time.time,
     ) -> None:
@@ -94,6 +97,7 @@ class MqttLink:
         self._topics = topics
         self._outbox = outbox
         self._simulation = simulation
+        self._attest = attest
         self._retry_s = retry_s
         self._utc = utc
         self._where = f"broker {config.host}:{config.port}"
@@ -245,6 +249,7 @@ class MqttLink:
             self._send_events()
             if self._session and time.monotonic() >= self._next_heartbeat:
                 self._send_status()
+                self._send_attestation()
         self._say_goodbye(until)
 
     def _unfinished(self, until: float) -> bool:
@@ -323,6 +328,13 @@ class MqttLink:
     def _send_state(self) -> None:
         if self._state:
             self._publish(self._topics.state, self._state, retain=True)
+            self._send_attestation()
+
+    def _send_attestation(self) -> None:
+        """Also every heartbeat: it has the newest event's digest, and so vouches for all before."""
+        if self._attest and self._state:
+            report = self._attest(self._state, self._outbox.head)
+            self._publish(self._topics.attestation, report, retain=True)
 
     def _publish(self, topic: str, message: bytes | wire.Status | wire.State, retain: bool) -> int:
         """The message id; 0 while there is no session. A failure comes back as _Down."""

@@ -74,10 +74,6 @@ class Attestation(_Message, frozen=True):
     seq: Natural  # the event chain's head: number of the last event,
     prev: Digest  # and SHA-256 of its bytes
     state: State
-    gallery_expires_at: Utc | None  # None: no signed gallery is in force
-    people: Natural
-    templates: Natural
-    refusal: _Text | None  # why what was published last is not in force
 
 
 Message: TypeAlias = Order | Reply | Attestation
@@ -109,8 +105,11 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Reply):
         message = msgspec.structs.replace(message, detail=_short(message.detail))
     else:
-        state = msgspec.structs.replace(message.state, fault=_short(message.state.fault))
-        message = msgspec.structs.replace(message, state=state, refusal=_short(message.refusal))
+        state, short = message.state, _short
+        state = msgspec.structs.replace(
+            state, fault=short(state.fault), gallery_refusal=short(state.gallery_refusal)
+        )
+        message = msgspec.structs.replace(message, state=state)
     return msgspec.json.encode(message)
 
 
@@ -135,7 +134,7 @@ def decode_reply(payload: bytes) -> Reply:
 def decode_attestation(payload: bytes) -> Attestation:
     """Raises PayloadError."""
     message = parsed(payload, Attestation, "attestation", MAX_REPORT_BYTES)
-    for text in (message.at, message.state.changed_at, message.gallery_expires_at):
+    for text in (message.at, message.state.changed_at, message.state.gallery_expires_at):
         if text is not None:
             utc(text)
     return message

@@ -37,6 +37,11 @@ class MemoryOutbox:
         self._under_way: dict[int, bytes] = {}  # message id -> event, oldest first
 
     @property
+    def head(self) -> wire.ChainHead:
+        """Number and digest of the last event."""
+        return self._head
+
+    @property
     def unsent(self) -> int:
         """How many events the broker has not acknowledged."""
         return len(self._waiting) + len(self._under_way)

@@ -57,6 +57,10 @@ class Outbox(Protocol):
     dropped: int
 
     @property
+    def head(self) -> wire.ChainHead:
+        """Number and digest of the last event."""
+
+    @property
     def unsent(self) -> int:
         """How many events the broker has not acknowledged."""
 

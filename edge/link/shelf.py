@@ -45,9 +45,10 @@ class Shelf:
         self._folder = folder
         self._fetch = fetch
 
-    def fill(self, targets: Sequence[Target]) -> dict[str, Path]:
+    def fill(self, targets: Sequence[Target], synced: bool = False) -> dict[str, Path]:
         """Name -> file, each whole, as signed and safe from a power cut; missing ones are fetched.
 
+        `synced`: they were filled before, so only what is fetched now must be made safe.
         What was fetched stays, so that the next try goes on where this one failed.
 
         Raises:
@@ -59,7 +60,8 @@ class Shelf:
         missing = [target for target in _distinct(targets) if not _is_whole(files[target.name], target)]
         for batch in _batches(missing):
             self._add(batch)
-        os.sync()  # once, and also for what a killed process wrote: a fsync for each takes minutes on a card
+        if missing or not synced:  # not for what is missing only: a killed process may have written the rest
+            os.sync()  # once: a fsync for each takes minutes on an SD card
         return files
 
     def _add(self, batch: Sequence[Target]) -> None:

@@ -94,7 +94,9 @@ class Release:
     timestamp's, `signers` are the ids of the keys that signed people and rights.
     """
 
-    def __init__(self, proof: _Proof, find: Callable[[str], Target | None], shelf: Shelf) -> None:
+    def __init__(
+        self, proof: _Proof, find: Callable[[str], Target | None], shelf: Shelf, committed: bool
+    ) -> None:
         self.proof = proof
         self.version = proof.version
         self.expires_utc = proof.expires_utc
@@ -102,6 +104,7 @@ class Release:
         self.asked: dict[str, Target] = {}  # all that `target` has found: what is kept on commit
         self._find = find
         self._shelf = shelf
+        self._committed = committed
 
     def target(self, name: str) -> Target | None:
         """The file of that name; None: nobody who may has signed one. Raises GalleryError."""
@@ -112,7 +115,7 @@ class Release:
 
     def fetch(self, targets: Sequence[Target]) -> dict[str, Path]:
         """Name -> file, whole and as signed. Raises as Shelf.fill does."""
-        return self._shelf.fill(targets)
+        return self._shelf.fill(targets, synced=self._committed)
 
 
 class SiteTrust:
@@ -147,7 +150,7 @@ class SiteTrust:
         """
         if self._kept is None:
             return None
-        release = Release(self._kept.proof, self._kept.targets.get, self._shelf)
+        release = Release(self._kept.proof, self._kept.targets.get, self._shelf, committed=True)
         release.asked.update(self._kept.targets)
         return release
 
@@ -177,7 +180,7 @@ class SiteTrust:
             proof = _prove(trusted, self._metadata)
         if self._kept:
             _refuse_older(proof, self._kept.proof)
-        return Release(proof, lambda name: _find(updater, name), self._shelf)
+        return Release(proof, lambda name: _find(updater, name), self._shelf, committed=False)
 
     def commit(self, release: Release) -> None:
         """The release is in force: nothing older is accepted from now on, over any power cut.

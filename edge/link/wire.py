@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import PayloadError
-from edge.values import Alarm, Attempt, DoorMode, Grant, Quality, Reason
+from edge.values import ID, Alarm, Attempt, DoorMode, Grant, Quality, Reason
 
 MAX_BYTES = 8192
 _MAX_TEXT = 300
@@ -42,10 +42,12 @@ NoticeKind = Literal[
     "DoorTamper",
     "DoorAlarmCleared",
     "ExitRequested",
-    "Started",
-    "Stopped",
+    "GalleryApplied",
+    "GalleryRefused",
     "CommandObeyed",
     "CommandRefused",
+    "Started",
+    "Stopped",
 ]
 
 
@@ -79,6 +81,10 @@ class State(_Message, frozen=True):
     last_refusal: Reason | None
     dps: Literal["open", "closed", "unknown"]  # the door position switch
     alarms: Annotated[list[Alarm], Meta(max_length=5)]  # those of now
+    subjects: Natural | None = None  # in the gallery in force
+    templates: Natural | None = None
+    gallery_expires_at: Utc | None = None  # of a site's: until when it is believed without news
+    gallery_refusal: str | None = None  # why what was published last is not in force, in words
 
 
 class Measured(_Message, frozen=True):
@@ -121,7 +127,7 @@ class Granted(_OfAttempt, frozen=True):
     """A face, a card or both opened the door."""
 
     kind: Literal["AccessGranted"]
-    subject: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+    subject: Annotated[str, Meta(pattern=ID)]
     distance: float | None  # L2, two decimals; None: a card alone opened the door
 
 
@@ -151,7 +157,7 @@ class Topics:
 
     def __post_init__(self) -> None:
         for name in (self.site, self.door):
-            if not re.fullmatch("[a-z0-9-]{1,32}", name):
+            if not re.match(ID, name):
                 raise PayloadError(f"topic: expected 1 to 32 of a-z, 0-9 and -, got {name!r}")
 
     @property
@@ -171,7 +177,7 @@ class Topics:
 
     @property
     def attestation(self) -> str:
-        """Retained; what the door says of itself, signed."""
+        """Retained; signed by a joined door (`orders.Attestation`)."""
         return f"{self.base}/attestation"
 
     @property
@@ -286,6 +292,10 @@ def _finite(number: float | None, digits: int) -> float | None:
     return round(float(number), digits) if number is not None and math.isfinite(number) else None
 
 
+def _shortened(text: str | None) -> str | None:
+    return None if text is None else _short(text)
+
+
 def _short(text: str) -> str:
     """At most `_MAX_TEXT` bytes of UTF-8: the size limit of a message counts bytes."""
     data = text.encode("utf-8", "replace")
@@ -337,8 +347,10 @@ def encode(message: Status | State | Event | ChainHead) -> bytes:
     if isinstance(message, Status):
         why_not = [_short(why) for why in message.why_not[:_MAX_TEXTS]]
         message = msgspec.structs.replace(message, why_not=why_not)
-    elif isinstance(message, State) and message.fault:
-        message = msgspec.structs.replace(message, fault=_short(message.fault))
+    elif isinstance(message, State):
+        message = msgspec.structs.replace(
+            message, fault=_shortened(message.fault), gallery_refusal=_shortened(message.gallery_refusal)
+        )
     payload = msgspec.json.encode(message)
     if len(payload) > MAX_BYTES:
         raise PayloadError(

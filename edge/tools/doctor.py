@@ -14,11 +14,13 @@ from edge.access import checked_rights
 from edge.clock import believed_by_kernel
 from edge.config import NO_PAD, Config, shown_source
 from edge.control import RemoteDesk
-from edge.door.chips import chip_path, line_offset
+from edge.door.chips import chip_label, find
 from edge.errors import DoordError
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
+from edge.joined import is_joined, read_joined, with_broker
 from edge.link.broker import tls_context
+from edge.tools import boot
 from edge.tools.local import read_gallery
 from edge.vision.camera import open_camera
 from edge.vision.manifest import ModelEntry, ModelShelf
@@ -26,6 +28,7 @@ from edge.vision.pipeline import chosen
 from edge.vision.selftest import load_model
 
 _BROKER_S = 3.0
+_CONFIG_TXT = ("boot/firmware/config.txt", "boot/config.txt")  # Debian 12's place, and the one before
 Verdict = Literal["ok", "warn", "fail"]
 
 
@@ -49,6 +52,7 @@ def examine(config: Config) -> Iterator[Finding]:
         ("clock", _clock),
         ("readers", _readers),
         ("lines", _lines),
+        ("boot", _boot),
         ("broker", _broker),
     ):
         yield _tried(part, examine_part, config)
@@ -97,11 +101,12 @@ def _camera(config: Config) -> Finding:
 
 
 def _gallery(config: Config) -> Finding:
-    if not config.gallery_path.exists():
+    if not is_joined(config) and not config.gallery_path.exists():
         return Finding("gallery", "warn", f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
     _, _, embedder = _entries(config)
     gallery = read_gallery(config, embedder.id, embedder.dimension or 0)
     there = f"{len(gallery.subjects)} subjects, {len(gallery)} templates, version {gallery.version}"
+    there += f" of site {config.site}" if is_joined(config) else ""
     refusal = fpir_refusal(embedder.fmr_at_ceiling or float("nan"), len(gallery), config.decision)
     if refusal:
         return Finding("gallery", "fail", f"{there}; {refusal}")
@@ -109,6 +114,8 @@ def _gallery(config: Config) -> Finding:
 
 
 def _rights(config: Config) -> Finding:
+    if is_joined(config):
+        return Finding("rights", "ok", f"rights and cards come from site {config.site}")
     rights = checked_rights(config)
     if not config.rights_file:
         return Finding("rights", "ok", "no rights_file: everybody enrolled may enter always")
@@ -124,32 +131,48 @@ def _clock(_config: Config) -> Finding:
 
 def _readers(config: Config) -> Finding:
     wedge, wiegand = config.readers.wedge, config.readers.wiegand
-    paths = [wedge.device] if wedge else []
-    paths += [wiegand.chip] if wiegand and not config.simulation else []
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        return Finding("readers", "fail", f"{missing[0]}: is not there")
-    return Finding("readers", "ok", ", ".join(paths) or "no card reader is configured")
+    if wedge and not Path(wedge.device).exists():
+        return Finding("readers", "fail", f"{wedge.device}: is not there")
+    found = [wedge.device] if wedge else []
+    found += ["Wiegand, on lines as below"] if wiegand else []
+    return Finding("readers", "ok", ", ".join(found) or "no card reader is configured")
 
 
 def _lines(config: Config) -> Finding:
-    door = config.door
-    where = [f"{role} {line.chip or door.relay.chip} {line.line}" for role, line in door.lines().items()]
-    words = f"{', '.join(where)}; the relay unlocks {door.relay.active}"
+    where = [f"{key.removesuffix('.line')} {chip} {line}" for key, (chip, line) in config.wiring.items()]
+    words = f"{', '.join(where)}; the relay unlocks {config.door.relay.active}"
     if config.simulation:
         return Finding("lines", "ok", f"{words} (mock)")
-    for line in door.lines().values():
-        path = chip_path(line.chip or door.relay.chip)
+    for path, _ in find(config.wiring).values():
         if not Path(path).exists():
             return Finding("lines", "fail", f"{path}: no such chip; gpiodetect lists them")
-        if isinstance(line.line, str):
-            line_offset(path, line.line[len("name:") :])
-    if door.dps is None:
+    if config.door.dps is None:
         return Finding("lines", "warn", f"{words}; without a dps nobody sees a forced or an open door")
     return Finding("lines", "ok", f"{words} (not driven by doctor)")
 
 
+def _boot(config: Config, root: Path = Path("/")) -> Finding:
+    model = root / "proc/device-tree/model"
+    if config.simulation or not model.exists() or not boot.is_pi(model.read_text(errors="replace")):
+        words = "not judged here: before Linux runs, the board and its wiring must keep the lock locked"
+        return Finding("boot", "ok", words)
+    path, line = find(config.wiring)["door.relay.line"]
+    if chip_label(path) not in boot.HEADER_CHIPS:
+        words = f"the relay is on {path}, which the firmware can't drive: only its wiring keeps it locked"
+        return Finding("boot", "warn", words)
+    files = [file for name in _CONFIG_TXT if (file := root / name).exists()]
+    if not files:
+        return Finding("boot", "warn", f"expected config.txt in {' or '.join(_CONFIG_TXT)}, got none")
+    locked = int(config.door.relay.active == "low")
+    found = boot.shortcoming(files[0].read_text(errors="replace"), line, locked)
+    if found:
+        line_to_add = boot.wanted(line, locked)
+        return Finding("boot", "warn", f"{files[0]}: expected `{line_to_add}` under [all], got: {found}")
+    return Finding("boot", "ok", f"{files[0]}: drives GPIO{line} to locked before Linux runs")
+
+
 def _broker(config: Config) -> Finding:
+    config = with_broker(config, read_joined(config))
     mqtt = config.mqtt
     if mqtt is None:
         return Finding("broker", "warn", "none configured: events stay in the log of this door")

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from edge.config import Config
 from edge.control import RemoteDesk
-from edge.desk import Desk, LocalDesk, TakePictures
+from edge.desk import Desk, JoinedDesk, LocalDesk, TakePictures
 from edge.disk import FileKey, StateLock, make_private_folder
 from edge.errors import GalleryError
 from edge.faces import make_enroller
 from edge.identity.cards import CardFile
 from edge.identity.store import SqliteGallery, open_gallery
+from edge.joined import is_joined, read_joined
+from edge.site import Content, in_force
 from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
 from edge.vision.sitting import take_pictures
@@ -30,6 +32,8 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     remote = RemoteDesk.find(Path(config.socket))
     if remote is not None:
         return remote
+    if is_joined(config):
+        return _joined_desk(config)
     make_private_folder(config.gallery_path.parent)
     stack.enter_context(StateLock(config.gallery_path.parent))
     store = open_gallery(config.gallery_path, FileKey(config.key_path))
@@ -40,6 +44,18 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     pipeline = Pipeline.load(config.models, config.quality)
     enroller = make_enroller(config, pipeline, store)
     return LocalDesk(store, enroller, _sitting(config, pipeline), card_file=cards)
+
+
+def _joined_desk(config: Config) -> JoinedDesk:
+    """What a joined door has in force, though no daemon runs."""
+    return JoinedDesk(config.site, lambda: _in_force(config).gallery, lambda: _in_force(config).cards)
+
+
+def _in_force(config: Config, model: tuple[str, int] | None = None) -> Content:
+    joined = read_joined(config)
+    if joined is None:
+        raise GalleryError("this door is part of no site")
+    return in_force(joined, model)
 
 
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
@@ -60,6 +76,8 @@ def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:
 
 def read_gallery(config: Config, model: str, dimension: int) -> Gallery:
     """The gallery on disk, read beside a running daemon. Raises GalleryError."""
+    if is_joined(config):
+        return _in_force(config, (model, dimension)).gallery
     try:
         there = config.gallery_path.exists()
     except OSError as error:

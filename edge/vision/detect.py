@@ -18,7 +18,6 @@ from edge.errors import ModelError
 from edge.values import Face, read_only
 from edge.vision.runtime import Model
 
-MIN_SCORE = 0.5
 _OVERLAP = 0.3  # MediaPipe's min_suppression_threshold, intersection over union
 _LOGIT_CLIP = 100.0  # MediaPipe's score_clipping_thresh
 
@@ -63,7 +62,7 @@ def letterbox(
 class BlazeFace:
     """The detector over a loaded model (short or full range: the manifest's anchors tell)."""
 
-    def __init__(self, model: Model, min_score: float = MIN_SCORE) -> None:
+    def __init__(self, model: Model, min_score: float) -> None:
         """Raises ModelError when the manifest's anchors and the outputs do not fit."""
         if model.entry.anchors is None:
             raise ModelError(f"{model.entry.id}: expected anchors in the manifest, got none")

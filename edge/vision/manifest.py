@@ -14,9 +14,10 @@ import msgspec
 
 from edge.errors import ConfigError, ModelError
 from edge.strict import convert, parse_yaml
+from edge.values import ID
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-ModelId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+ModelId = Annotated[str, msgspec.Meta(pattern=ID)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2048)]
 Point = tuple[float, float]
 

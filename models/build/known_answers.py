@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.config import ModelsConfig
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
 from edge.vision.manifest import ModelEntry, ModelShelf
@@ -29,7 +30,7 @@ def write_all(astronaut: Picture) -> Iterator[str]:
     part = np.ascontiguousarray(astronaut[y : y + side, x : x + side])
     shelf = ModelShelf.open(MODELS)
     short = shelf.entry(shelf.default("detector"), "detector")
-    face = BlazeFace(_load(shelf, short))(part)[0]
+    face = BlazeFace(_load(shelf, short), ModelsConfig().min_face_score)(part)[0]
     for entry in shelf.entries:
         model = _load(shelf, entry)
         if entry.role == "embedder":

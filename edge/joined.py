@@ -1,0 +1,136 @@
+"""A door that is part of a site: what `doord join` puts into `<state_dir>/site` and the daemon reads.
+
+bundle.sealed     the whole bundle, under the gallery's key
+ca.pem, door.pem, door.key    for the broker: OpenSSL reads certificates from files only
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edge.config import Config, MqttConfig, TlsConfig
+from edge.disk import FileKey, StateLock, make_private_folder, seal, unseal, write_atomically
+from edge.errors import ConfigError, GalleryError
+from edge.link.bundle import MAX_BYTES, DoorBundle, decode_bundle, encode_bundle
+
+_PEM = ("ca.pem", "door.pem", "door.key")  # the broker's CA, the door's certificate and key
+_BOUND_TO = b"doord bundle 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The site as this door knows it."""
+
+    folder: Path
+    bundle: DoorBundle
+
+    @property
+    def tree(self) -> Path:
+        """Where what was published is kept, as signed."""
+        return self.folder / "tuf"
+
+    @property
+    def mqtt(self) -> MqttConfig:
+        """The site's broker."""
+        tls = TlsConfig(*(str(self.folder / name) for name in _PEM))
+        return MqttConfig(self.bundle.broker_host, self.bundle.broker_port, tls)
+
+
+def site_folder(config: Config) -> Path:
+    """Where a joined door keeps what it has of its site."""
+    return Path(config.state_dir) / "site"
+
+
+def is_joined(config: Config) -> bool:
+    """Whether this door is part of a site. Asks for no key."""
+    return (site_folder(config) / "bundle.sealed").exists()
+
+
+def read_joined(config: Config) -> Joined | None:
+    """The site this door is part of; None: a standalone door.
+
+    Raises:
+        GalleryError: what was kept can't be read, or was altered.
+        ConfigError: it is of another door than the configuration's.
+    """
+    folder = site_folder(config)
+    try:
+        sealed = (folder / "bundle.sealed").read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise GalleryError(f"{folder}: {error.strerror}") from None
+    where = str(folder / "bundle.sealed")
+    bundle = decode_bundle(unseal(FileKey(config.key_path).key(), sealed, _BOUND_TO, where), where)
+    _check(bundle, config, where)
+    return Joined(folder, bundle)
+
+
+def with_broker(config: Config, joined: Joined | None) -> Config:
+    """The configuration with the site's broker, unless it names one itself."""
+    if joined is None or config.mqtt is not None:
+        return config
+    return msgspec.structs.replace(config, mqtt=joined.mqtt)
+
+
+def join(config: Config, path: Path) -> Joined:
+    """Make this door part of the site whose file `doord admin door add` wrote.
+
+    Raises:
+        ConfigError: not such a file, or another door's.
+        GalleryError: the daemon runs, the disk refuses, or the door is part of another site.
+    """
+    try:
+        with path.open("rb") as file:
+            bundle = decode_bundle(file.read(MAX_BYTES + 1), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    _check(bundle, config, str(path))
+    state, folder = Path(config.state_dir), site_folder(config)
+    make_private_folder(state)
+    with StateLock(state):
+        before = read_joined(config)
+        if before is not None and before.bundle.root != bundle.root:
+            raise GalleryError(f"{folder}: this door is part of a site already: doord leave")
+        keys = FileKey(config.key_path)
+        keys.create(config.gallery_path)
+        make_private_folder(folder)
+        texts = (bundle.ca, bundle.certificate, bundle.certificate_key)
+        try:
+            for name, text in zip(_PEM, texts, strict=True):
+                write_atomically(folder / name, text.encode())
+            sealed = seal(keys.key(), encode_bundle(bundle), _BOUND_TO)
+            write_atomically(folder / "bundle.sealed", sealed)  # last: from here on the door is joined
+        except OSError as error:
+            raise GalleryError(f"{folder}: {error.strerror}") from None
+    return Joined(folder, bundle)
+
+
+def leave(config: Config) -> None:
+    """Make this door a standalone one again; what it had of the site is deleted.
+
+    Raises:
+        GalleryError: the daemon runs, the disk refuses, or the door is part of no site.
+    """
+    folder = site_folder(config)
+    if not is_joined(config):
+        raise GalleryError(f"{folder}: this door is part of no site")
+    with StateLock(Path(config.state_dir)):
+        try:
+            (folder / "bundle.sealed").unlink()  # first: from here on the door stands alone
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise GalleryError(f"{folder}: {error.strerror}") from None
+
+
+def _check(bundle: DoorBundle, config: Config, where: str) -> None:
+    expected, got = (config.site, config.door_id), (bundle.site, bundle.door)
+    if got != expected:
+        raise ConfigError(
+            f"{where}: expected door {expected[1]} of site {expected[0]} as configured, "
+            f"got door {got[1]} of site {got[0]}"
+        )

@@ -1,0 +1,303 @@
+"""A joined door's ties to its site: what is published comes in force, who may command is obeyed.
+
+Two threads beside the connection's own: "sync" asks for news, "orders" judges what arrives on the
+command topic, so that a large update never keeps a lockdown waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from edge.access import lacking_schedule
+from edge.config import Config
+from edge.errors import ConfigError, DoordError, GalleryError, LinkError
+from edge.link import wire
+from edge.link.commands import Accepted, CommandDesk
+from edge.link.downlink import Downlink
+from edge.link.fetch import Fetch, FolderFetch, NoFetch
+from edge.link.orders import Order
+from edge.link.trust import SiteTrust
+from edge.ports import Clock
+from edge.site import Content, Site
+from edge.ties import Ties
+from edge.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_WAIT_S = 0.5
+_RETRY_S = (1.0, 300.0)  # after a failure: twice as long each time
+_NOW_S = 120.0  # how long who asks for a sync waits
+_MAX_WAITING = 100  # orders; more of them are a flood, and no admin's
+
+Act: TypeAlias = Callable[[Order], tuple[bool, str]]
+"""Does what was ordered: whether it is in force, and what there is to say about it."""
+
+
+class Received(Protocol):
+    """What arrived on the command topic."""
+
+    @property
+    def payload(self) -> bytes:
+        """Foreign bytes."""
+
+    @property
+    def retained(self) -> bool:
+        """Whether the broker had kept it."""
+
+    @property
+    def correlation(self) -> bytes | None:
+        """What ties the answer to it (MQTT 5)."""
+
+
+class Source:
+    """Where the tree is fetched from: the broker, but for the time of one sync another place."""
+
+    def __init__(self, broker: Fetch) -> None:
+        self._broker = broker
+        self.instead: Fetch | None = None
+
+    def get(self, paths: Sequence[str], max_bytes: int) -> dict[str, bytes]:
+        """See Fetch."""
+        return (self.instead or self._broker).get(paths, max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Somebody waits for a sync."""
+
+    folder: Path | None
+    answer: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
+
+
+class Membership:
+    """Keeps a joined door up to date and obedient. Port SiteNews."""
+
+    def __init__(
+        self,
+        ties: Ties,
+        config: Config,
+        clock: Clock,
+        model: tuple[str, int] | None,
+        apply: Callable[[Content], None],
+        act: Act,
+        tell: Callable[[wire.NoticeKind, str], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """What came of it goes to three calls.
+
+        Args:
+            ties: the door's own.
+            config: with the site's broker.
+            clock: by which what is published and ordered expires.
+            model: id and dimension of the embedder that runs here; None: none does.
+            apply: puts content in force in memory.
+            act: obeys.
+            tell: reports.
+            monotonic: s.
+        """
+        self.refusal: str | None = None
+        self._voice = ties.voice
+        self._clock = clock
+        self._apply = apply
+        self._act = act
+        self._tell = tell
+        self._judged = config.access.when_clock_untrusted == "judge"
+        self._every_s = config.sync.every_s
+        self._monotonic = monotonic
+        self._link = _downlink(config, self)
+        self._source = Source(self._link)
+        bundle = ties.joined.bundle
+        trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now)
+        self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(config, rights))
+        counters = Path(config.state_dir) / "counters.json"
+        self._desk = CommandDesk(bundle.site, bundle.door, ties.voice.epoch, counters)
+        self._news = threading.Event()
+        self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+        self._orders: queue.Queue[Received] = queue.Queue(_MAX_WAITING)
+        self._next_at = float("-inf")
+        self._pause_s = _RETRY_S[0]
+
+    def _trusted_now(self) -> datetime | None:
+        believed = self._clock.trusted or self._judged
+        return self._clock.now_utc() if believed else None
+
+    def start(self) -> None:
+        """Put in force what was so before; begin to connect. Never raises."""
+        self._load()
+        self._link.start()
+
+    def tend(self) -> None:
+        """Start again what died."""
+        self._link.tend()
+
+    def close(self) -> None:
+        """Disconnect; a few seconds at most."""
+        self._link.close()
+
+    @property
+    def expires_utc(self) -> datetime | None:
+        """Until when what is in force is believed without news."""
+        content = self._site.content
+        return None if content is None else content.expires_utc
+
+    def workers(self) -> list[Worker]:
+        """The two threads."""
+        return [Worker("sync", self.sync_step), Worker("orders", self.order_step)]
+
+    def _load(self) -> None:
+        try:
+            content = self._site.load()
+        except (GalleryError, LinkError) as error:
+            self._refuse(error)
+            return
+        if content is not None:
+            log.info("site version %d in force: %s", content.version, _size(content))
+            self._apply(content)
+
+    def news(self) -> None:
+        """There may be news; from any thread."""
+        self._news.set()
+
+    def take(self, received: Received) -> None:
+        """An order arrived; from any thread."""
+        try:
+            self._orders.put_nowait(received)
+        except queue.Full:
+            log.warning("an order was dropped: %d wait already", _MAX_WAITING)
+
+    def sync_now(self, folder: Path | None) -> str:
+        """Ask for news at once, of the broker or of a folder (a USB stick); what came of it.
+
+        Raises:
+            GalleryError: it was refused, could not be asked for, or takes too long.
+        """
+        asked = _Asked(folder)
+        self._asked.put(asked)
+        self._news.set()
+        try:
+            refusal = asked.answer.get(timeout=_NOW_S)
+        except queue.Empty:
+            raise GalleryError(f"the sync goes on: no answer in {_NOW_S:g} s") from None
+        content = self._site.content
+        if refusal is not None or content is None:
+            raise GalleryError(refusal or "nothing of the site is in force")
+        return f"version {content.version} is in force: {_size(content)}"
+
+    # Thread "sync"
+
+    def sync_step(self) -> None:
+        """Wait a moment for a reason to ask for news, and ask."""
+        wanted = self._news.wait(_WAIT_S)
+        if not wanted and self._monotonic() < self._next_at:
+            return
+        self._news.clear()
+        asked: list[_Asked] = []
+        while not self._asked.empty():
+            asked.append(self._asked.get())
+        for one in asked or [_Asked(None)]:
+            one.answer.put(self._sync(one.folder))
+
+    def _sync(self, folder: Path | None) -> str | None:
+        """Why there is nothing new, None when all is well."""
+        self._source.instead = None if folder is None else FolderFetch(folder)
+        before = self._site.content
+        try:
+            if self._site.update():
+                self._applied(before)
+        except LinkError as error:
+            self._wait_longer()
+            log.info("site: %s; asked for again in at most %.0f s", error, self._pause_s)
+            return str(error)
+        except GalleryError as error:
+            self._wait_longer()
+            self._refuse(error)
+            return str(error)
+        finally:
+            self._source.instead = None
+        self.refusal = None
+        self._pause_s = _RETRY_S[0]
+        self._next_at = self._monotonic() + self._every_s
+        return None
+
+    def _wait_longer(self) -> None:
+        self._next_at = self._monotonic() + self._pause_s * random.uniform(0.5, 1)  # noqa: S311  # no knocking in step
+        self._pause_s = min(_RETRY_S[1], 2 * self._pause_s)
+
+    def _applied(self, before: Content | None) -> None:
+        content = self._site.content
+        if content is None:
+            return
+        self.refusal = None
+        self._apply(content)
+        if before is None or before.version != content.version:
+            signers = ", ".join(signer[:8] for signer in content.signers)
+            self._tell("GalleryApplied", f"version {content.version}, {_size(content)}, signed by {signers}")
+
+    def _refuse(self, error: DoordError) -> None:
+        """Say it once, however often it is tried again."""
+        said, self.refusal = self.refusal, str(error)
+        if said != self.refusal:
+            self._tell("GalleryRefused", self.refusal)
+
+    # Thread "orders"
+
+    def order_step(self) -> None:
+        """Wait a moment for an order; judge it, obey, answer."""
+        try:
+            received = self._orders.get(timeout=_WAIT_S)
+        except queue.Empty:
+            return
+        content = self._site.content
+        keys = content.command_keys if content else {}
+        verdict = self._desk.consider(received, keys, self._trusted_now())
+        if isinstance(verdict, Accepted):
+            done, detail = self._act(verdict.order)
+            what = f"{verdict.report}: {detail}" if detail else verdict.report
+            self._tell("CommandObeyed" if done else "CommandRefused", what)
+            reply = self._desk.reply(verdict, done, detail)
+        else:
+            if verdict.report is not None:
+                self._tell("CommandRefused", verdict.report)
+            reply = self._desk.reply(verdict)
+        if reply is not None:
+            self._link.reply(self._voice.answer(reply), received.correlation)
+
+
+def _size(content: Content) -> str:
+    return f"{len(content.gallery.subjects)} people, {len(content.gallery)} templates"
+
+
+class NoDownlink(NoFetch):
+    """A door without a usable broker: it syncs from folders only. Sibling of Downlink."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def tend(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def reply(self, payload: bytes, correlation: bytes | None) -> None:
+        """Nothing."""
+
+
+def _downlink(config: Config, member: Membership) -> Downlink | NoDownlink:
+    if config.mqtt is None:
+        return NoDownlink()
+    try:
+        topics = wire.Topics(config.site, config.door_id)
+        return Downlink(config.mqtt, topics, member.news, member.take)
+    except ConfigError as error:
+        log.error("no gallery and no commands of the site: %s; mend it and restart", error)
+        return NoDownlink()

@@ -1,0 +1,148 @@
+"""What the door says of itself: status and state for the broker, systemd's status line, `doord status`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from edge import __version__
+from edge.config import Config
+from edge.door.controller import DoorStatus
+from edge.faces import Faces
+from edge.journal import notify
+from edge.link import wire
+from edge.link.port import Health, Link
+from edge.values import DoorMode, Reason
+
+log = logging.getLogger(__name__)
+
+
+class SiteNews(Protocol):
+    """What a joined door knows of its site."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why what was published last is not in force, in words."""
+
+    @property
+    def expires_utc(self) -> datetime | None:
+        """Until when what is in force is believed without news."""
+
+
+class Standalone:
+    """A door that is part of no site. Sibling of the site's."""
+
+    refusal: str | None = None
+    expires_utc: datetime | None = None
+
+
+class Reporter:
+    """Tells what changed, to whom it concerns; from any thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        faces: Faces,
+        link: Link,
+        problems: Callable[[float], list[str]],
+        site: SiteNews,
+    ) -> None:
+        """`problems`: why no face can be granted at a time (s, monotonic); empty when one can."""
+        self._config = config
+        self._faces = faces
+        self._link = link
+        self._problems = problems
+        self._site = site
+        self.door = DoorStatus(DoorMode.LOCKED, "unknown")
+        self._last_refusal: Reason | None = None
+        self._told: Health | None = None
+        self._turn = threading.Lock()  # the door's, the vision and the sync thread publish the state
+
+    def health(self, now: float) -> Health:
+        """What `status` says about the parts at `now` (s, monotonic)."""
+        problems = self._problems(now)
+        backend = self._faces.pipeline.backend if self._faces.pipeline else ""
+        return Health(not problems, tuple(problems), self._faces.in_force[0], backend)
+
+    def tell_health(self, now: float) -> None:
+        """Say it where it differs from what was said last."""
+        health = self.health(now)
+        if health != self._told:
+            self._link.set_health(health)
+        if self._told is None or health.why_not != self._told.why_not:
+            words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
+            log.info("%s", words)
+            notify(f"STATUS={words}")
+        self._told = health
+
+    def status_json(self) -> bytes:
+        """For `doord status`."""
+        status = msgspec.to_builtins(self.health(time.monotonic()))
+        status |= {
+            "version": __version__,
+            "simulation": self._config.simulation,
+            "broker_connected": self._link.connected,
+            "events_dropped": self._link.dropped,
+            "mode": self.door.mode,
+            "lock": self.door.lock,
+            "dps": self.door.dps,
+            "alarms": self.door.alarms,
+            "gallery_expires_at": self._expires_at(),
+            "gallery_refusal": self._site.refusal,
+        }
+        return msgspec.json.encode(status)
+
+    def setting(self) -> wire.Setting:
+        """What is in force, for events."""
+        model = self._faces.model
+        return wire.Setting(
+            self._config.decision.threshold,
+            model[0] if model else "",
+            self._faces.in_force[0],
+            self._config.simulation,
+        )
+
+    def post(self, event: wire.Event) -> None:
+        """Hand over an event."""
+        self._link.post(event)
+        if isinstance(event, wire.Denied):
+            self._last_refusal = event.reason
+            self.publish_state()
+
+    def on_state(self, status: DoorStatus) -> None:
+        """The door is something else now."""
+        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps)
+        self.door = status
+        self.publish_state()
+
+    def publish_state(self) -> None:
+        """Publish the door's state as it is now."""
+        with self._turn:  # else one built earlier could be sent later
+            door, gallery = self.door, self._faces.gallery()
+            self._link.set_state(
+                wire.State(
+                    mode=door.mode,
+                    lock=door.lock,
+                    fault=door.fault,
+                    gallery=gallery.version if gallery else None,
+                    gallery_digest=gallery.digest if gallery else None,
+                    changed_at=wire.rfc3339(time.time()),
+                    last_refusal=self._last_refusal,
+                    dps=door.dps,
+                    alarms=list(door.alarms),
+                    subjects=len(gallery.subjects) if gallery else None,
+                    templates=len(gallery) if gallery else None,
+                    gallery_expires_at=self._expires_at(),
+                    gallery_refusal=self._site.refusal,
+                )
+            )
+
+    def _expires_at(self) -> str | None:
+        expires = self._site.expires_utc
+        return None if expires is None else wire.rfc3339(expires.timestamp())
