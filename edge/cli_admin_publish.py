@@ -125,7 +125,10 @@ def _rollback(options: argparse.Namespace) -> int:
             if options.version not in there:
                 raise AdminError(f"rollback: expected one of {sorted(there)}, got {options.version}")
             one = there[options.version]
-            say(f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new")
+            words = (
+                f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new"
+            )
+            tell(options, words, dry_run=True, version=None, subjects=one.subjects)
             return 0
         done = release.rollback(site, options.version, now(), options.note)
         receipts.published(site.records, done.publication.version)  # a rollback leaves the removed out too
@@ -137,7 +140,8 @@ def _refresh(options: argparse.Namespace) -> int:
 
     with opened(options) as site:
         if options.dry_run:
-            say(f"would sign version {site.tree.version} as fresh again")
+            words = f"would sign version {site.tree.version} as fresh again"
+            tell(options, words, dry_run=True, version=site.tree.version)
             return 0
         return _publish(options, site, release.refresh(site, now()))
 
@@ -146,7 +150,8 @@ def _republish(options: argparse.Namespace) -> int:
     with opened(options) as site:
         if options.dry_run:
             what = "all" if options.all else "what the broker lacks"
-            say(f"would send {what} of version {site.tree.version}")
+            words = f"would send {what} of version {site.tree.version}"
+            tell(options, words, dry_run=True, version=site.tree.version)
             return 0
         _send(options, site, options.all)
         if options.json:
