@@ -40,8 +40,7 @@ class Shelf:
     """The folder of target files, and where missing ones come from. Used by one thread."""
 
     def __init__(self, folder: Path, fetch: Fetch) -> None:
-        """Raises GalleryError: the folder can't be made."""
-        make_private_folder(folder)
+        """The folder is made when the first file comes: a disk that refuses it must not end a start."""
         self._folder = folder
         self._fetch = fetch
 
@@ -64,6 +63,7 @@ class Shelf:
         return files
 
     def _add(self, batch: Sequence[Target]) -> None:
+        make_private_folder(self._folder)
         longest = max(target.length for target in batch)
         try:
             found = self._fetch.get([target.path for target in batch], longest)
