@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edge.disk import make_private_folder
-from edge.errors import GalleryError, GallerySignatureError, PayloadError
+from edge.errors import GalleryError, GalleryNotStored, GallerySignatureError, PayloadError
 from edge.link.fetch import MAX_PATHS, Fetch
 
 _BATCH_BYTES = 8 * 1024 * 1024  # held in memory at a time, in at least one file
@@ -40,8 +40,7 @@ class Shelf:
     """The folder of target files, and where missing ones come from. Used by one thread."""
 
     def __init__(self, folder: Path, fetch: Fetch) -> None:
-        """Raises GalleryError: the folder can't be made."""
-        make_private_folder(folder)
+        """The folder is made when the first file comes: a disk that refuses it must not end a start."""
         self._folder = folder
         self._fetch = fetch
 
@@ -54,7 +53,8 @@ class Shelf:
         Raises:
             LinkError: can't be fetched now.
             GallerySignatureError: what is published is not what was signed.
-            GalleryError: it is not there, or the disk refuses.
+            GalleryNotStored: the disk refuses.
+            GalleryError: it is not there.
         """
         files = {target.name: self._folder / target.sha256 for target in targets}
         missing = [target for target in _distinct(targets) if not _is_whole(files[target.name], target)]
@@ -65,6 +65,7 @@ class Shelf:
         return files
 
     def _add(self, batch: Sequence[Target]) -> None:
+        make_private_folder(self._folder)
         longest = max(target.length for target in batch)
         try:
             found = self._fetch.get([target.path for target in batch], longest)
@@ -87,7 +88,7 @@ class Shelf:
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
-            raise GalleryError(f"{path}: {error.strerror}") from error
+            raise GalleryNotStored(f"{path}: {error.strerror}") from error
 
     def prune(self, keep: Collection[str]) -> None:
         """Remove the files whose SHA-256 is not in `keep`, and what a kill left half written.
