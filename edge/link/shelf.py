@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.disk import make_private_folder
+from edge.disk import make_durable, make_private_folder
 from edge.errors import GalleryError, GalleryNotStored, GallerySignatureError, PayloadError
 from edge.link.fetch import MAX_PATHS, Fetch
 
@@ -60,8 +60,10 @@ class Shelf:
         missing = [target for target in _distinct(targets) if not _is_whole(files[target.name], target)]
         for batch in _batches(missing):
             self._add(batch)
-        if missing or not synced:  # not for what is missing only: a killed process may have written the rest
-            os.sync()  # once: a fsync for each takes minutes on an SD card
+        if not synced:  # not for what is missing only: a killed process may have written the rest
+            os.sync()
+        elif missing:
+            self._settle([files[target.name] for target in missing])
         return files
 
     def _add(self, batch: Sequence[Target]) -> None:
@@ -77,6 +79,12 @@ class Shelf:
                 raise GalleryError(f"site gallery: {target.path}: is signed, but not published")
             _refuse_unless_signed(target, data)
             self._write(self._folder / target.sha256, data)
+
+    def _settle(self, paths: Sequence[Path]) -> None:
+        try:
+            make_durable(paths)
+        except OSError as error:
+            raise GalleryError(f"{self._folder}: {error.strerror}") from error
 
     def _write(self, path: Path, data: bytes) -> None:
         """Old or new after a kill; `fill` syncs before anybody relies on it after a power cut."""
