@@ -6,21 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_admin_common import (
-    Actions,
-    Parsers,
-    dry_run,
-    now,
-    now_local,
-    now_utc,
-    opened,
-    say,
-    say_json,
-    show,
-    tell,
-)
+from edge.cli_admin_common import Actions, Parsers, dry_run, now, now_local, now_utc, opened, show
 from edge.cli_admin_enrol import fmr_of, tell_report
 from edge.cli_admin_site import SECOND_ROLE, second_signer
+from edge.cli_common import say, say_json, tell
 from edge.errors import AdminError, LinkError
 from edge.progress import bar
 

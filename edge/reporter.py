@@ -66,7 +66,7 @@ class Reporter:
 
     def health(self, now: float) -> Health:
         """What `status` says about the parts at `now` (s, monotonic)."""
-        problems = self._problems(now)
+        problems = list(dict.fromkeys(self._problems(now)))  # rights and gallery may lack the same
         backend = self._faces.pipeline.backend if self._faces.pipeline else ""
         return Health(not problems, tuple(problems), self._faces.in_force[0], backend)
 
