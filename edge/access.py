@@ -236,7 +236,7 @@ class Access:
             kept = msgspec.json.decode(self._failures.read_bytes(), type=_Kept)
         except FileNotFoundError:
             return Lockout()
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("%s: failed attempts are forgotten: %s", self._failures, error)
             return Lockout()
         return Lockout.resumed(kept, self._monotonic())

@@ -183,7 +183,8 @@ def test_five_faces_that_were_not_the_cards_lock_the_identity_out_over_a_restart
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[1]", b'{"kian": [0, 1]}', b'{"kian": [5, 1e99]}', b'{"Kian": [5, 1]}']
+    "content",
+    [b"", b"[1]", b'{"kian": [0, 1]}', b'{"kian": [5, 1e99]}', b'{"Kian": [5, 1]}', b'{"\xff": [5, 1]}'],
 )
 def test_failures_that_can_not_be_read_are_forgotten_aloud(door, caplog, content):
     (door.folder / "failed.json").write_bytes(content)
