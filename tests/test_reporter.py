@@ -1,4 +1,4 @@
-"""What a door says of itself: what became of its site stands in its state with nothing else happening."""
+"""What a door says of itself: what became of its site stands in its state at once."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ class _Earlier:
         self._key = site.site_key
         self._keys = {site_key_id(old.key).hex(): old.key for old in records.all(OldKey).values()}
         self._keys[site_key_id(site.site_key).hex()] = site.site_key
-        there = records.revisions(Person)
-        self._gone = {one.subject for one in records.all(Removal).values()} - there.keys()
+        removals = records.all(Removal).values()  # later ones: who came back since has new templates
+        self._gone = {one.subject for one in removals if one.version is None or one.version > before.version}
         self._made: dict[str, Made] = {}
         self._written: list[str] = []  # names
 

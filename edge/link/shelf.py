@@ -84,7 +84,7 @@ class Shelf:
         try:
             make_durable(paths)
         except OSError as error:
-            raise GalleryError(f"{self._folder}: {error.strerror}") from error
+            raise GalleryNotStored(f"{self._folder}: {error.strerror}") from error
 
     def _write(self, path: Path, data: bytes) -> None:
         """Old or new after a kill; `fill` syncs before anybody relies on it after a power cut."""
