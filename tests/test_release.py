@@ -215,6 +215,20 @@ def test_a_rollback_does_not_bring_back_who_was_removed_nor_a_retired_door(site,
     assert back.door == "back"
 
 
+def test_a_rollback_does_not_bring_back_the_old_templates_of_who_came_back(site, front, client):
+    put_people(site, ADA, BOB)
+    first = push(site, NOW).publication.version
+    site.records.delete(Person, "bob")
+    second = push(site, NOW).publication.version
+    site.records.put("x bob", Removal("bob", "2026-11-16T12:00:00Z", second))
+    put_people(site, person("bob", 77))
+    third = push(site, NOW).publication.version
+    rollback(site, first, NOW)
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada",)
+    rollback(site, third, NOW)
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada", "bob")
+
+
 @pytest.mark.parametrize("version", [0, 1, 99])
 def test_a_rollback_to_what_is_not_kept_is_refused(site, version):
     put_people(site, ADA)

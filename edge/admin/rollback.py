@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edge.admin.content import Made, listed, settle, target_path, write_target
-from edge.admin.model import Person, Publication, Removal
+from edge.admin.model import Publication, Removal
 from edge.admin.records import Records
 from edge.errors import AdminError
 from edge.identity.sealing import key_id_of, seal_target, site_key_id, unseal_target
