@@ -121,7 +121,7 @@ class Faces:
         return self._gallery
 
     def comparable(self) -> Gallery | None:
-        """The gallery in which a claimed subject may be verified, whatever its size; None: no face ever is."""
+        """Where a claimed subject may be verified, whatever the size; None: no face ever is."""
         return self._gallery if self.pipeline else None
 
     def searchable(self) -> Gallery | None:
