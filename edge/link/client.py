@@ -17,7 +17,6 @@ from edge.config import MqttConfig
 from edge.errors import PayloadError
 from edge.link import broker
 
-
 _MAX_UNACKNOWLEDGED = 1000
 """Messages. A broker that acknowledges none, and has each refused order answered, gets no more of them."""
 
