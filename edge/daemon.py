@@ -100,7 +100,7 @@ class Daemon:
             Decider(config.decision, max_age_s),
             Verifier(config.decision, max_age_s, config.access.claim_timeout_s),
             self.access,
-            self.faces.gallery,
+            self.faces.comparable,
             self.door,
             self.reporter.post,
             self.reporter.setting,

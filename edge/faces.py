@@ -56,8 +56,8 @@ class Faces:
                 log.error("gallery: %s", problem)
             self._gallery_problem = problem
 
-    def put_in_force(self, gallery: Gallery | None) -> None:
-        """The site's gallery; None while no embedder runs."""
+    def put_in_force(self, gallery: Gallery) -> None:
+        """The site's gallery; also while no embedder runs, for its version is in force with its rights."""
         self._gallery, self._gallery_problem = gallery, None
 
     def _hold(self) -> None:
@@ -117,8 +117,12 @@ class Faces:
         return problems if len(gallery) else [*problems, "nobody is enrolled"]
 
     def gallery(self) -> Gallery | None:
-        """The gallery in force; a claimed subject may be verified in it whatever its size."""
+        """The gallery in force."""
         return self._gallery
+
+    def comparable(self) -> Gallery | None:
+        """Where a claimed subject may be verified, whatever the size; None: no face ever is."""
+        return self._gallery if self.pipeline else None
 
     def searchable(self) -> Gallery | None:
         """The gallery that faces may be searched in now, or None."""

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from edge.config import Config, DoorConfig, RelayConfig
+from edge.config import Config, DoorConfig, ModelsConfig, RelayConfig
 from edge.disk import StateLock
 from edge.errors import GalleryBusy, GalleryError
 from edge.faces import Faces
@@ -106,3 +106,24 @@ def test_a_joined_door_takes_the_state_directory_as_soon_as_it_can_whatever_is_i
     with pytest.raises(GalleryBusy):
         StateLock(tmp_path / "state")
     faces.close()
+
+
+def test_without_a_model_the_sites_version_is_in_force_but_no_claim_waits_for_a_face(tmp_path):
+    """Else who shows a card would wait for a camera that nobody looks through, and be no event."""
+    config = Config(
+        "hq",
+        "front",
+        DoorConfig(RelayConfig(17)),
+        state_dir=str(tmp_path / "state"),
+        models=ModelsConfig(dir=str(tmp_path)),
+    )
+    faces = Faces(config)
+    assert faces.pipeline is None
+    faces.put_in_force(build_gallery([], "m", 512, 7))
+    assert faces.in_force[0] == 7
+    assert faces.comparable() is None
+    faces.close()
+
+
+def test_a_claimed_subject_is_verified_where_a_search_would_not_be_allowed(faces):
+    assert faces.comparable().subjects == ("ada", "bob")
