@@ -221,7 +221,8 @@ class Reference:
     def __init__(self, town: Town, folder: Path, bundle: DoorBundle) -> None:
         self.digests: dict[int, str] = {}
         tree = FolderFetch(town.folder / "admin" / "tree")
-        self._site = DoorSite(bundle, SiteTrust(folder, bundle.root, tree, lambda: None), None)
+        trust = SiteTrust(folder, bundle.root, tree, lambda: None, bundle.key_encryption_key)
+        self._site = DoorSite(bundle, trust, None)
 
     def note(self) -> None:
         """Remember the newest version."""

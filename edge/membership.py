@@ -118,7 +118,8 @@ class Membership:
         self._link = _downlink(config, self)
         self._source = Source(self._link)
         bundle = ties.joined.bundle
-        trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now)
+        key = bundle.key_encryption_key
+        trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now, key)
         self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(config, rights))
         counters = Path(config.state_dir) / "counters.json"
         self._desk = CommandDesk(bundle.site, bundle.door, ties.voice.epoch, counters)
@@ -275,7 +276,8 @@ class Membership:
             return
         content = self._site.content
         keys = content.command_keys if content else {}
-        verdict = self._desk.consider(received, keys, self._trusted_now())
+        until = content.expires_utc if content else None
+        verdict = self._desk.consider(received, keys, self._trusted_now(), until)
         if isinstance(verdict, Accepted):
             done, detail = self._act(verdict.order)
             what = f"{verdict.report}: {detail}" if detail else verdict.report

@@ -161,7 +161,9 @@ def in_force(joined: Joined, model: tuple[str, int] | None) -> Content:
     Raises:
         GalleryError: nothing, damaged, or of another embedder.
     """
-    trust = SiteTrust(joined.tree, joined.bundle.root, NoFetch(), lambda: None)
+    trust = SiteTrust(
+        joined.tree, joined.bundle.root, NoFetch(), lambda: None, joined.bundle.key_encryption_key
+    )
     try:
         content = Site(joined.bundle, trust, model).load()
     except LinkError:

@@ -334,7 +334,7 @@ def test_a_stick_has_what_a_door_needs(site, tmp_path):
     assert site("push", "--no-publish")[0] == 0
     assert site("export-tree", tmp_path / "stick")[0] == 0
     bundle = bundle_of(tmp_path / "front.doord")
-    trust = SiteTrust(tmp_path / "door", bundle.root, FolderFetch(tmp_path / "stick"), now)
+    trust = SiteTrust(tmp_path / "door", bundle.root, FolderFetch(tmp_path / "stick"), now, bytes(32))
     release = trust.refresh()
     assert (release.version, release.target("keys/front") is not None) == (2, True)
 

@@ -275,6 +275,20 @@ def test_with_a_clock_that_is_not_trusted_only_what_locks_is_obeyed(member):
     assert member.acted == ["lock", "lockdown"]
 
 
+def test_once_the_site_was_not_heard_of_in_time_only_what_locks_is_obeyed(member):
+    member.sync()
+    member.clock.now = member.member.expires_utc
+    for do in ("unlock", "normal", "restart", "lock", "lockdown"):
+        member.order(do)
+    assert member.acted == ["lock", "lockdown"]
+    assert "SiteExpired" in member.told[1][1]
+    member.published.repository.now = member.clock.now
+    member.published.repository.freshen()
+    member.sync()
+    member.order("unlock")
+    assert member.acted == ["lock", "lockdown", "unlock"]
+
+
 def test_a_key_taken_from_the_list_commands_no_more(member):
     member.sync()
     old = member.published.commander

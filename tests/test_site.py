@@ -53,7 +53,7 @@ class DoorOfSite:
     def start(self) -> Site:
         """As after a restart."""
         bundle = self.published.bundle()
-        trust = SiteTrust(self.folder, bundle.root, self.published.repository, lambda: self.now)
+        trust = SiteTrust(self.folder, bundle.root, self.published.repository, lambda: self.now, b"k" * 32)
         self.site = Site(bundle, trust, self.model, self.check)
         return self.site
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from repository import FRESH, NOW, DoorFiles, Repository, site_content
+from repository import FRESH, KEY, NOW, DoorFiles, Repository, site_content
 
+from edge.disk import seal, unseal
 from edge.errors import GalleryError, GalleryExpired, GallerySignatureError, LinkError, PayloadError
 from edge.link.fetch import FolderFetch
 
@@ -177,7 +178,7 @@ def test_an_altered_file_of_the_right_length_is_fetched_again(site, door):
 
 def test_a_damaged_record_of_what_is_in_force_is_said_and_all_begins_anew(site, door, caplog):
     door.update(list(CONTENT))
-    (door.folder / "in_force.json").write_bytes(b'{"doord_in_force":1,')
+    (door.folder / "in_force.sealed").write_bytes(b"no seal")
     door.restart()
     assert door.trust.in_force() is None
     assert "must be fetched again" in caplog.text
@@ -195,12 +196,26 @@ def test_a_damaged_record_of_what_is_in_force_is_said_and_all_begins_anew(site, 
 )
 def test_an_altered_record_of_what_is_in_force_does_not_end_a_start_nor_the_updates(site, door, spoil):
     door.update(list(CONTENT))
-    record = door.folder / "in_force.json"
-    spoilt = spoil(record.read_text())
-    assert spoilt != record.read_text()
-    record.write_text(spoilt)
+    record = door.folder / "in_force.sealed"
+    text = unseal(KEY, record.read_bytes(), b"doord in force 1", "record").decode()
+    spoilt = spoil(text)
+    assert spoilt != text
+    record.write_bytes(seal(KEY, spoilt.encode(), b"doord in force 1"))
     door.restart()
     assert door.trust.in_force() is None
+    assert door.update(list(CONTENT)) == CONTENT
+
+
+def test_who_has_the_card_but_not_the_key_can_not_say_what_is_in_force(site, door, tmp_path):
+    door.update(list(CONTENT))
+    other = DoorFiles(tmp_path / "other", site.first_root, site)
+    other.update(list(CONTENT))
+    record = door.folder / "in_force.sealed"
+    text = unseal(KEY, record.read_bytes(), b"doord in force 1", "record")
+    for forged in (text, seal(b"x" * 32, text, b"doord in force 1"), record.read_bytes()[:-1]):
+        record.write_bytes(forged)
+        door.restart()
+        assert door.trust.in_force() is None
     assert door.update(list(CONTENT)) == CONTENT
 
 
@@ -242,11 +257,11 @@ def test_what_is_no_longer_in_force_is_removed_and_so_is_what_a_kill_left(site, 
 
 def test_a_commit_of_what_is_in_force_already_spares_the_card(site, door):
     door.update(list(CONTENT))
-    before = (door.folder / "in_force.json").stat().st_ino
+    before = (door.folder / "in_force.sealed").stat().st_ino
     door.update(list(CONTENT))
     door.now += timedelta(hours=1)
     door.update(list(CONTENT))
-    assert (door.folder / "in_force.json").stat().st_ino == before
+    assert (door.folder / "in_force.sealed").stat().st_ino == before
 
 
 def test_files_of_a_door_are_private(door):

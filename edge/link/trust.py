@@ -3,7 +3,7 @@
 The Update Framework (TUF 1.0.34) proves that a release was signed with the keys of the site's trust
 root, is whole, is the newest the door has seen and is not too old. python-tuf remembers what it
 has seen in files that it never fsyncs and ignores when they are broken, so that after a power cut
-an old release could come back. Hence `in_force.json`: what was accepted, durable, whole, and all
+an old release could come back. Hence `in_force.sealed`: what was accepted, durable, whole, and all
 that is needed to go on without a network.
 """
 
@@ -30,7 +30,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from edge.disk import make_private_folder, write_atomically
+from edge.disk import make_private_folder, seal, unseal, write_atomically
 from edge.errors import (
     GalleryError,
     GalleryExpired,
@@ -45,6 +45,7 @@ from edge.link.shelf import Shelf, Target
 log = logging.getLogger(__name__)
 
 _WHERE = "site gallery"
+_BOUND_TO = b"doord in force 1"
 _LIMITS = UpdaterConfig(
     root_max_length=512 * 1024,
     timestamp_max_length=16 * 1024,
@@ -83,7 +84,7 @@ class _Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`in_force.json`."""
+    """`in_force.sealed`."""
 
     doord_in_force: int  # the format
     proof: _Proof
@@ -130,21 +131,29 @@ class SiteTrust:
         root: the root.json the door was joined with. Newer ones follow from it.
         fetch: where the signed tree is.
         now_utc: None: the clock is not trusted; the last good time is used.
+        key: 32 bytes; seals the record of what is in force, so that who can write to the card but has
+            no key can't mix an old file in, or move the end.
 
     Neither the folder nor anything in it need be there or be readable: a door starts with any disk.
     """
 
     def __init__(
-        self, folder: Path, root: bytes, fetch: Fetch, now_utc: Callable[[], datetime | None]
+        self,
+        folder: Path,
+        root: bytes,
+        fetch: Fetch,
+        now_utc: Callable[[], datetime | None],
+        key: bytes,
     ) -> None:
         self._folder = folder
         self._metadata = folder / "metadata"
-        self._kept_path = folder / "in_force.json"
+        self._key = key
+        self._kept_path = folder / "in_force.sealed"
         self._root = root
         self._source = _Source(fetch)
         self._now_utc = now_utc
         self._shelf = Shelf(folder / "targets", fetch)
-        self._kept = _load(self._kept_path)
+        self._kept = _load(self._kept_path, key)
 
     def in_force(self) -> Release | None:
         """What was committed last, without asking anybody; None: nothing yet.
@@ -197,7 +206,7 @@ class SiteTrust:
         if self._kept and _same_but_for_time(new, self._kept):
             return
         try:
-            write_atomically(self._kept_path, msgspec.json.encode(new))
+            write_atomically(self._kept_path, seal(self._key, msgspec.json.encode(new), _BOUND_TO))
         except OSError as error:
             raise GalleryError(f"{self._kept_path}: {error.strerror}") from error
         self._kept = new
@@ -312,11 +321,11 @@ def _same_but_for_time(new: _Kept, kept: _Kept) -> bool:
     return new.good_utc - kept.good_utc < _KEEP_TIME_EVERY
 
 
-def _load(path: Path) -> _Kept | None:
+def _load(path: Path, key: bytes) -> _Kept | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return msgspec.json.decode(unseal(key, path.read_bytes(), _BOUND_TO, str(path)), type=_Kept)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, GalleryError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.error("%s: %s: the site's gallery must be fetched again", path, error)
         return None
