@@ -65,7 +65,7 @@ def acl(site: str) -> str:
     rules += [f"pattern write {own}/{last}" for last in _WRITES]
     rules += [f"pattern read {own}/{last}" for last in _READS]
     rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
-    rules += ["pattern write homeassistant/device/doord-%u/config"]
+    rules += ["pattern write homeassistant/device/doord-%u/config", "pattern read homeassistant/status"]
     return ACL.format(site=site, admin=ADMIN_NAME, rules="\n".join(rules))
 
 
