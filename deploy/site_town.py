@@ -200,6 +200,14 @@ class DoorUnit:
         content = in_force(joined, None)
         return content.version, content.gallery.digest
 
+    def wait_until_it_says(self, words: bytes, daemon: subprocess.Popen[bytes]) -> None:
+        """Until the words stand in its log."""
+        until = time.monotonic() + PATIENCE_S
+        while words not in self.log.read_bytes():
+            if daemon.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"measure_site: {self.log.read_text()[-300:]}")
+            time.sleep(0.01)
+
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """The daemon, for as long as the block lasts."""

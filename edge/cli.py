@@ -7,10 +7,8 @@ configuration (sysexits EX_CONFIG).
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -18,12 +16,13 @@ import msgspec
 from edge import __version__
 from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
+from edge.cli_common import configured, say, say_json
 from edge.cli_door import door_parser, state
+from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_site import site_commands
-from edge.config import DEFAULT_PATH, NO_PAD, Config, ModelsConfig, QualityConfig, load_config, shown_source
-from edge.errors import ConfigError, DoordError, EnrolmentError, GalleryError, ImageError
+from edge.config import DEFAULT_PATH, NO_PAD, ModelsConfig, QualityConfig, load_config, shown_source
+from edge.errors import ConfigError, DoordError
 from edge.values import DISTANCE_CEILING
-from edge.vision.pictures import MAX_FILE_BYTES
 
 EX_CONFIG = 78
 
@@ -50,19 +49,6 @@ def _complain(error: DoordError, code: int) -> int:
     return code
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        print(line)  # noqa: T201  # the command's own voice
-
-
-def _say_json(value: object) -> None:
-    _say(msgspec.json.encode(value).decode())
-
-
-def _tell(options: argparse.Namespace, words: str, **facts: object) -> None:
-    _say_json(facts) if options.json else _say(words)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="doord", description="The office door that knows who you are.")
     parser.add_argument("--version", action="version", version=f"doord {__version__}")
@@ -81,14 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("run", _run, "run the door (what the systemd unit calls)")
     sub.add_argument("-v", "--verbose", action="store_true")
 
-    sub = command("enrol", _enrol, "enrol one person from photographs or the door's camera")
-    sub.add_argument("--subject", required=True, metavar="ID", help="1 to 32 of a-z, 0-9 and -")
-    source = sub.add_mutually_exclusive_group(required=True)
-    source.add_argument("photos", nargs="*", default=[], type=Path, metavar="PHOTO")
-    source.add_argument("--camera", action="store_true", help="take the pictures with the door's camera")
-    sub.add_argument("--force-lookalike", action="store_true", help="enrol a twin of another subject")
-
-    _gallery_parser(command("gallery", _gallery_list, "see and change who is enrolled"), shared)
+    enrol_parser(command("enrol", enrol, "enrol one person from photographs or the door's camera"))
+    gallery_parser(command("gallery", list_subjects, "see and change who is enrolled"), shared)
     card_parser(command("card", list_cards, "see and change who has which card"), shared)
 
     sub = command("verify", _verify, "1:1: is this picture the subject?")
@@ -113,24 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _gallery_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    actions = sub.add_subparsers(metavar="ACTION")
-    listing = actions.add_parser("list", parents=[shared], help="who is enrolled")
-    listing.set_defaults(run=_gallery_list)
-    remove = actions.add_parser("remove", parents=[shared], help="forget subjects")
-    remove.add_argument("subjects", nargs="+", metavar="ID")
-    remove.set_defaults(run=_gallery_remove)
-    for name, run, words in (
-        ("export", _gallery_export, "write the gallery to a file, encrypted"),
-        ("import", _gallery_import, "add the templates of an exported file"),
-    ):
-        action = actions.add_parser(name, parents=[shared], help=words)
-        action.add_argument("file", type=Path)
-        action.add_argument("--plaintext", action="store_true", help="no passphrase: templates lie open")
-        action.add_argument("--passphrase-file", type=Path)
-        action.set_defaults(run=run)
-
-
 def _bench_parser(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", type=Path, help="a picture or video with a face")
     sub.add_argument("--frames", type=int, default=200)
@@ -153,10 +115,6 @@ def _evaluate_parser(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--annotate", type=Path, metavar="DIR", help="pictures of the refused faces")
 
 
-def _config(options: argparse.Namespace) -> Config:
-    return load_config(options.config or DEFAULT_PATH)
-
-
 def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
     """The configured models and gate; the defaults where no configuration was named."""
     if options.config is None:
@@ -169,124 +127,21 @@ def _run(options: argparse.Namespace) -> int:
     from edge.daemon import run
     from edge.journal import start_logging
 
-    config = _config(options)
+    config = configured(options)
     start_logging(options.verbose, DOOR=config.door_id, SITE=config.site)
     return run(config)
-
-
-def _enrol(options: argparse.Namespace) -> int:
-    from edge.tools.local import open_desk
-
-    photos = [(str(path), _read(path)) for path in options.photos]
-    if not photos and not options.camera:
-        raise EnrolmentError("expected photographs or --camera, got neither")
-    with ExitStack() as stack:
-        desk = open_desk(_config(options), stack, models=True)
-        if options.camera:
-            report = desk.enrol_camera(options.subject, options.force_lookalike)
-        else:
-            report = desk.enrol(options.subject, photos, options.force_lookalike)
-    if options.json:
-        _say_json(report)
-        return 0
-    _say(f"{report.subject}: {report.added} enrolled, {report.total} templates in all")
-    _say(*(f"note: {warning}" for warning in report.warnings))
-    if report.expected_fpir is not None:
-        _say(f"gallery: {report.gallery_size} templates, expected FPIR {report.expected_fpir:.2e}")
-    return 0
-
-
-def _read(path: Path) -> bytes:
-    """A file's content, bounded: a device or a pipe never ends."""
-    try:
-        if not path.is_file():
-            raise ImageError(f"{path}: {'expected a file' if path.exists() else 'no such file'}")
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"{path}: expected at most {MAX_FILE_BYTES >> 20} MB, got {size >> 20} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from None
-
-
-def _gallery_list(options: argparse.Namespace) -> int:
-    from edge.tools.local import open_desk
-
-    with ExitStack() as stack:
-        rows = open_desk(_config(options), stack).subjects()
-    if options.json:
-        _say_json(rows)
-        return 0
-    _say(f"{'subject':32} templates  enrolled              model")
-    _say(*(f"{r.subject:32} {r.templates:9}  {r.first_enrolled_at_utc:20}  {r.model}" for r in rows))
-    return 0
-
-
-def _gallery_remove(options: argparse.Namespace) -> int:
-    from edge.tools.local import open_desk
-
-    unknown = False
-    with ExitStack() as stack:
-        desk = open_desk(_config(options), stack)
-        for subject in options.subjects:
-            gone = desk.remove(subject)
-            unknown |= not gone
-            words = f"{subject}: {gone} templates removed" if gone else f"{subject}: is not enrolled here"
-            _tell(options, words, subject=subject, removed=gone)
-    return int(unknown)
-
-
-def _gallery_export(options: argparse.Namespace) -> int:
-    from edge.disk import write_atomically
-    from edge.tools.local import open_desk
-
-    passphrase = _passphrase(options, twice=True)
-    with ExitStack() as stack:
-        data = open_desk(_config(options), stack).export(passphrase)
-    if options.file.exists() and not (options.file.is_file() and not options.file.is_symlink()):
-        raise GalleryError(f"{options.file}: expected a file or nothing there, got something else")
-    try:
-        write_atomically(options.file, data)
-    except OSError as error:
-        raise GalleryError(f"{options.file}: {error.strerror}") from None
-    kind = "in plain text" if passphrase is None else "encrypted"
-    _tell(options, f"{options.file}: {len(data)} bytes, {kind}", bytes=len(data), encrypted=bool(passphrase))
-    return 0
-
-
-def _gallery_import(options: argparse.Namespace) -> int:
-    from edge.tools.local import open_desk
-
-    data, passphrase = _read(options.file), _passphrase(options, twice=False)
-    with ExitStack() as stack:
-        added = open_desk(_config(options), stack, models=True).import_(data, passphrase)
-    _tell(options, f"{options.file}: {added} templates added", added=added)
-    return 0
-
-
-def _passphrase(options: argparse.Namespace, twice: bool) -> str | None:
-    if options.plaintext:
-        return None
-    if options.passphrase_file:
-        return _read(options.passphrase_file).decode("utf-8", "replace").rstrip("\n")
-    if not sys.stdin.isatty():
-        raise GalleryError("expected --passphrase-file or --plaintext where nobody can type")
-    passphrase = getpass.getpass("passphrase: ")
-    if twice and getpass.getpass("again: ") != passphrase:
-        raise GalleryError("the two passphrases differ")
-    return passphrase
 
 
 def _verify(options: argparse.Namespace) -> int:
     from edge.tools.local import open_recogniser
     from edge.tools.probe import verify_picture
 
-    config = _config(options)
+    config = configured(options)
     pipeline, gallery, _ = open_recogniser(config)
     report = verify_picture(
         options.picture, options.subject, pipeline, gallery, config.decision, options.annotate
     )
-    _say(report.json()) if options.json else _say(*report.lines())
+    say(report.json()) if options.json else say(*report.lines())
     return int(not report.granted)
 
 
@@ -294,25 +149,25 @@ def _identify(options: argparse.Namespace) -> int:
     from edge.tools.local import open_recogniser
     from edge.tools.probe import identify_picture
 
-    config = _config(options)
+    config = configured(options)
     pipeline, gallery, fmr = open_recogniser(config)
     report = identify_picture(options.picture, pipeline, gallery, config.decision, fmr, options.annotate)
-    _say(report.json()) if options.json else _say(*report.lines())
+    say(report.json()) if options.json else say(*report.lines())
     return int(not report.granted)
 
 
 def _status(options: argparse.Namespace) -> int:
     from edge.control import RemoteDesk
 
-    desk = RemoteDesk.find(Path(_config(options).socket))
+    desk = RemoteDesk.find(Path(configured(options).socket))
     if desk is None:
-        _say("doord is not running here")
+        say("doord is not running here")
         return 1
     status = desk.status().decode()
     if options.json:
-        _say(status)
+        say(status)
     else:
-        _say(*(f"{key:14} {value}" for key, value in msgspec.json.decode(status).items()))
+        say(*(f"{key:14} {value}" for key, value in msgspec.json.decode(status).items()))
     return 0
 
 
@@ -320,12 +175,12 @@ def _doctor(options: argparse.Namespace) -> int:
     from edge.tools.doctor import examine
 
     verdicts = []
-    for finding in examine(_config(options)):
+    for finding in examine(configured(options)):
         verdicts.append(finding.verdict)
         if options.json:
-            _say_json(finding)
+            say_json(finding)
         else:
-            _say(f"{finding.verdict:5} {finding.part:8} {finding.detail}")
+            say(f"{finding.verdict:5} {finding.part:8} {finding.detail}")
     return int("fail" in verdicts)
 
 
@@ -338,12 +193,12 @@ def _check_config(options: argparse.Namespace) -> int:
     notes = access_notes(config)
     if options.json:
         camera = msgspec.structs.replace(config.camera, source=shown_source(config.camera.source))
-        _say_json(msgspec.structs.replace(config, camera=camera))
+        say_json(msgspec.structs.replace(config, camera=camera))
     else:
-        _say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
+        say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
-            _say("note: simulation: true, no real line is driven")
-        _say(f"note: {NO_PAD}", f"note: {alone}", *notes)
+            say("note: simulation: true, no real line is driven")
+        say(f"note: {NO_PAD}", f"note: {alone}", *notes)
     return 0
 
 
@@ -366,7 +221,7 @@ def _bench(options: argparse.Namespace) -> int:
         gate,
         bar("frames"),
     )
-    _say(report.json()) if options.json else _say(*report.lines())
+    say(report.json()) if options.json else say(*report.lines())
     return 0
 
 
@@ -393,7 +248,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         f"{pipeline.embedder.model} on {pipeline.backend}",
         bar("pictures"),
     )
-    _say(report.json()) if options.json else _say(*report.lines())
+    say(report.json()) if options.json else say(*report.lines())
     return 0
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-
+from edge.cli_common import say, say_json
 from edge.errors import AdminError
 
 if TYPE_CHECKING:
@@ -88,22 +87,6 @@ def now_local(site: OpenSite) -> str:
     """The time on the site's clocks, as `rights.yaml` writes one."""
     zone = ZoneInfo(site.records.site().time_zone)
     return now().astimezone(zone).strftime("%Y-%m-%dT%H:%M")
-
-
-def say(*lines: str) -> None:
-    """Lines on standard output."""
-    for line in lines:
-        print(line)  # noqa: T201  # the command's own voice
-
-
-def say_json(value: object) -> None:
-    """One line of JSON; bytes in base64."""
-    say(msgspec.json.encode(value).decode())
-
-
-def tell(options: argparse.Namespace, words: str, **facts: object) -> None:
-    """One fact, in words or as JSON."""
-    say_json(facts) if options.json else say(words)
 
 
 def show(options: argparse.Namespace, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -8,18 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_admin_common import (
-    Actions,
-    Parsers,
-    dry_run,
-    now_local,
-    now_utc,
-    opened,
-    read_file,
-    say,
-    say_json,
-    tell,
-)
+from edge.cli_admin_common import Actions, Parsers, dry_run, now_local, now_utc, opened, read_file
+from edge.cli_common import say, say_json, tell
 from edge.config import CameraConfig, ModelsConfig, QualityConfig, load_config
 from edge.errors import AdminError, AlreadyEnrolled, EnrolmentError
 from edge.progress import bar

@@ -16,13 +16,11 @@ from edge.cli_admin_common import (
     now_utc,
     opened,
     read_file,
-    say,
-    say_json,
     show,
-    tell,
     write_file,
 )
 from edge.cli_card import moment
+from edge.cli_common import say, say_json, tell
 from edge.errors import AdminError
 
 if TYPE_CHECKING:

@@ -6,21 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_admin_common import (
-    Actions,
-    Parsers,
-    dry_run,
-    now,
-    now_local,
-    now_utc,
-    opened,
-    say,
-    say_json,
-    show,
-    tell,
-)
+from edge.cli_admin_common import Actions, Parsers, dry_run, now, now_local, now_utc, opened, show
 from edge.cli_admin_enrol import fmr_of, tell_report
 from edge.cli_admin_site import SECOND_ROLE, second_signer
+from edge.cli_common import say, say_json, tell
 from edge.errors import AdminError, LinkError
 from edge.progress import bar
 
@@ -95,7 +84,7 @@ def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
     """Tell what was signed, and give it to the broker."""
     one = done.publication
     facts = {
-        "version": one.version,
+        "version": None if options.dry_run else one.version,
         "subjects": one.subjects,
         "templates": one.templates,
         "changed_targets": len(done.targets),
@@ -106,9 +95,9 @@ def _publish(options: argparse.Namespace, site: OpenSite, done: Release) -> int:
     if options.json:
         say_json(facts)
     else:
-        would = "would be signed as" if options.dry_run else "signed as"
+        signed = "would be signed" if options.dry_run else f"signed as version {one.version}"
         size = f"{len(done.targets)} targets of {done.target_bytes:,} bytes are new"
-        say(f"{would} version {one.version}: {one.subjects} people, {one.templates} templates; {size}")
+        say(f"{signed}: {one.subjects} people, {one.templates} templates; {size}")
     if options.dry_run or options.no_publish:
         return 0
     try:
@@ -136,7 +125,10 @@ def _rollback(options: argparse.Namespace) -> int:
             if options.version not in there:
                 raise AdminError(f"rollback: expected one of {sorted(there)}, got {options.version}")
             one = there[options.version]
-            say(f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new")
+            words = (
+                f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new"
+            )
+            tell(options, words, dry_run=True, version=None, subjects=one.subjects)
             return 0
         done = release.rollback(site, options.version, now(), options.note)
         receipts.published(site.records, done.publication.version)  # a rollback leaves the removed out too
@@ -148,7 +140,8 @@ def _refresh(options: argparse.Namespace) -> int:
 
     with opened(options) as site:
         if options.dry_run:
-            say(f"would sign version {site.tree.version} as fresh again")
+            words = f"would sign version {site.tree.version} as fresh again"
+            tell(options, words, dry_run=True, version=site.tree.version)
             return 0
         return _publish(options, site, release.refresh(site, now()))
 
@@ -157,7 +150,8 @@ def _republish(options: argparse.Namespace) -> int:
     with opened(options) as site:
         if options.dry_run:
             what = "all" if options.all else "what the broker lacks"
-            say(f"would send {what} of version {site.tree.version}")
+            words = f"would send {what} of version {site.tree.version}"
+            tell(options, words, dry_run=True, version=site.tree.version)
             return 0
         _send(options, site, options.all)
         if options.json:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edge.cli_admin_common import Actions, Parsers, dry_run, folder, now, opened, say, say_json, show, tell
+from edge.cli_admin_common import Actions, Parsers, dry_run, folder, now, opened, show
+from edge.cli_common import say, say_json, tell
 from edge.errors import AdminError
 
 if TYPE_CHECKING:

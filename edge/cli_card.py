@@ -9,13 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from edge.config import DEFAULT_PATH, Config, load_config
+from edge.cli_common import configured, say
+from edge.config import Config
 from edge.errors import CardError
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        print(line)  # noqa: T201  # the command's own voice
 
 
 def card_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
@@ -42,23 +38,17 @@ def card_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) -
         action.set_defaults(run=_change, change=change)
 
 
-def _config(options: argparse.Namespace) -> Config:
-    return load_config(options.config or DEFAULT_PATH)
-
-
 def list_cards(options: argparse.Namespace) -> int:
     """`doord card list`."""
     from edge.tools.local import open_desk
 
     with ExitStack() as stack:
-        rows = open_desk(_config(options), stack).cards()
+        rows = open_desk(configured(options), stack).cards()
     if options.json:
-        _say(msgspec.json.encode(rows).decode())
+        say(msgspec.json.encode(rows).decode())
         return 0
-    _say(f"{'card':12}  {'subject':32} enabled  expires")
-    _say(
-        *(f"{r.id}  {r.subject:32} {'yes' if r.enabled else 'no':7}  {r.expires_at_utc or ''}" for r in rows)
-    )
+    say(f"{'card':12}  {'subject':32} enabled  expires")
+    say(*(f"{r.id}  {r.subject:32} {'yes' if r.enabled else 'no':7}  {r.expires_at_utc or ''}" for r in rows))
     return 0
 
 
@@ -68,12 +58,12 @@ def _add(options: argparse.Namespace) -> int:
 
     card, expires = card_text(options.format, options.number), moment(options.expires)
     with ExitStack() as stack:
-        desk = open_desk(_config(options), stack)
+        desk = open_desk(configured(options), stack)
         row = desk.add_card(options.subject, card, not options.disabled, expires)
         enrolled = any(r.subject == row.subject for r in desk.subjects())
-    _say(msgspec.json.encode(row).decode() if options.json else f"{row.subject}: card {row.id}")
+    say(msgspec.json.encode(row).decode() if options.json else f"{row.subject}: card {row.id}")
     if not enrolled and not options.json:
-        _say(f"note: {row.subject} is not enrolled: the card opens nothing that needs a face")
+        say(f"note: {row.subject} is not enrolled: the card opens nothing that needs a face")
     return 0
 
 
@@ -94,9 +84,9 @@ def _change(options: argparse.Namespace) -> int:
     from edge.tools.local import open_desk
 
     with ExitStack() as stack:
-        desk = open_desk(_config(options), stack)
+        desk = open_desk(configured(options), stack)
         rows = [desk.change_card(card_id, options.change) for card_id in options.ids]
-    _say(*(f"{row.subject}: card {row.id} {options.change}d" for row in rows))
+    say(*(f"{row.subject}: card {row.id} {options.change}d" for row in rows))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from edge.config import DEFAULT_PATH, Config, load_config
+from edge.cli_common import configured, say
 from edge.errors import GalleryError
 
 
@@ -29,49 +29,39 @@ def site_commands(command: AddCommand) -> None:
     sub.add_argument("folder", type=Path, nargs="?", help="where `doord admin export-tree` wrote")
 
 
-def _config(options: argparse.Namespace) -> Config:
-    return load_config(options.config or DEFAULT_PATH)
-
-
 def _join(options: argparse.Namespace) -> int:
     from edge.joined import join
 
-    config = _config(options)
+    config = configured(options)
     joined = join(config, options.file)
-    _say(
-        f"door {config.door_id} is part of site {joined.bundle.site}; restart doord: systemctl restart doord"
-    )
-    _say(f"note: {options.file} holds this door's keys: delete it now")
+    say(f"door {config.door_id} is part of site {joined.bundle.site}; restart doord: systemctl restart doord")
+    say(f"note: {options.file} holds this door's keys: delete it now")
     if config.gallery_path.exists():
-        _say("note: who was enrolled on this door alone is no longer let in; `doord leave` brings that back")
+        say("note: who was enrolled on this door alone is no longer let in; `doord leave` brings that back")
     for key, given in (("rights_file", config.rights_file), ("mqtt", config.mqtt)):
         if given:
             theirs = (
                 "is used instead of the site's" if key == "mqtt" else "is not used: rights come from the site"
             )
-            _say(f"note: {key} of the configuration {theirs}")
+            say(f"note: {key} of the configuration {theirs}")
     return 0
 
 
 def _leave(options: argparse.Namespace) -> int:
     from edge.joined import leave
 
-    config = _config(options)
+    config = configured(options)
     leave(config)
-    _say(f"door {config.door_id} stands alone")
+    say(f"door {config.door_id} stands alone")
     return 0
 
 
 def _sync(options: argparse.Namespace) -> int:
     from edge.control import RemoteDesk
 
-    config = _config(options)
+    config = configured(options)
     desk = RemoteDesk.find(Path(config.socket))
     if desk is None:
         raise GalleryError("doord is not running here, and syncs when it starts: systemctl start doord")
-    _say(desk.sync(None if options.folder is None else str(options.folder.resolve())))
+    say(desk.sync(None if options.folder is None else str(options.folder.resolve())))
     return 0
-
-
-def _say(words: str) -> None:
-    print(words)  # noqa: T201  # the command's own voice

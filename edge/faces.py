@@ -100,8 +100,11 @@ class Faces:
 
     @property
     def damaged(self) -> bool:
-        """Whether reading the gallery failed the last time, and may be tried again."""
-        return self._gallery_problem is not None and (not self._joined or self._lock is None)
+        """Whether reading the gallery failed the last time, and may be tried again.
+
+        Of a joined door: whether another holds the state directory, whatever is in force meanwhile.
+        """
+        return self._lock is None if self._joined else self._gallery_problem is not None
 
     def why_not(self, searched: bool = True) -> list[str]:
         """Why no face can be granted; empty when one can. `searched`: 1:N, else 1:1 after a card."""

@@ -40,7 +40,8 @@ from edge.admin.release import publications, push, refresh, rollback, rotate
 from edge.admin.sign import Tree
 from edge.errors import AdminError, ConfigError, GalleryBusy, GalleryError, GalleryKeyError, ModelMismatch
 from edge.identity.rights import Permitted, decide
-from edge.identity.sealing import COMMAND_KEYS, decode_command_keys
+from edge.identity.sealing import COMMAND_KEYS
+from edge.link import dsse
 from edge.values import Deny, Reason
 
 ADA, BOB = person("ada", 1), person("bob", 2, cards=[card(1)], groups=["staff"])
@@ -214,6 +215,20 @@ def test_a_rollback_does_not_bring_back_who_was_removed_nor_a_retired_door(site,
     assert back.door == "back"
 
 
+def test_a_rollback_does_not_bring_back_the_old_templates_of_who_came_back(site, front, client):
+    put_people(site, ADA, BOB)
+    first = push(site, NOW).publication.version
+    site.records.delete(Person, "bob")
+    second = push(site, NOW).publication.version
+    site.records.put("x bob", Removal("bob", "2026-11-16T12:00:00Z", second))
+    put_people(site, person("bob", 77))
+    third = push(site, NOW).publication.version
+    rollback(site, first, NOW)
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada",)
+    rollback(site, third, NOW)
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada", "bob")
+
+
 @pytest.mark.parametrize("version", [0, 1, 99])
 def test_a_rollback_to_what_is_not_kept_is_refused(site, version):
     put_people(site, ADA)
@@ -261,10 +276,8 @@ def test_new_keys_are_taken_over_by_a_client_that_trusts_the_first_root(site, fr
     push(site, NOW)
     targets = client.update(NOW)
     assert as_door(front, targets)[0].subjects == ("ada", "bob")
-    assert decode_command_keys(targets[COMMAND_KEYS]).keys() == {
-        site.keys.signer("commands").public_key.keyid
-    }
-    assert old["commands"] not in decode_command_keys(targets[COMMAND_KEYS])
+    assert dsse.decode_keys(targets[COMMAND_KEYS]).keys() == {site.keys.signer("commands").public_key.keyid}
+    assert old["commands"] not in dsse.decode_keys(targets[COMMAND_KEYS])
     rotate(site, names, roots(site), NOW)
     fresh = Client(tmp_path / "fresh", client.tree, front.root)  # walks 1, 2 and 3.root.json
     assert fresh.update(NOW).keys() == targets.keys()

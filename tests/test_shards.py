@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from securesystemslib.signer import CryptoSigner
 from site_content import CARD_KEY, SITE_KEY, in_shard, manifest_of, templates
 
 from edge.errors import GalleryError, GalleryKeyError, ModelMismatch
 from edge.identity import sealing, shards
 from edge.identity.rights_file import LimitsText, PeriodText
-from edge.identity.sealing import CommandKey, SiteKeys, seal_target, unseal_target
+from edge.identity.sealing import SiteKeys, seal_target, unseal_target
 from edge.identity.shards import HeldCard, Holder, RightsSite, decode_people_shard, encode_people_shard
 
 INPUTS = int(os.environ.get("DOORD_FUZZ_INPUTS", "2000"))
@@ -46,8 +45,6 @@ SITE = RightsSite(
 )
 RIGHTS = shards.encode_rights_shard(0, 1, HOLDERS)
 KEYS = sealing.encode_keys(SiteKeys(1, SITE_KEY, CARD_KEY))
-SIGNER = CryptoSigner.generate_ed25519()
-COMMAND_KEYS = sealing.encode_command_keys({SIGNER.public_key.keyid: CommandKey("desk", SIGNER.public_key)})
 SEALED = seal_target(SITE_KEY, "hq", "people/0", b"secret")
 DECODERS = {
     "keys": (KEYS, sealing.decode_keys),
@@ -55,7 +52,6 @@ DECODERS = {
     "people": (PEOPLE, lambda data: decode_people_shard(data, INDEX, MANIFEST)),
     "rights": (RIGHTS, lambda data: shards.decode_rights_shard(data, 0, SITE)),
     "rights site": (shards.encode_rights_site(SITE), shards.decode_rights_site),
-    "command keys": (COMMAND_KEYS, sealing.decode_command_keys),
     "sealed": (SEALED, lambda data: unseal_target(SITE_KEY, "hq", "people/0", data)),
 }
 
@@ -104,8 +100,6 @@ def test_rights_cards_keys_and_manifest_come_in_as_they_went_out():
     assert shards.decode_rights_site(shards.encode_rights_site(SITE)) == SITE
     assert sealing.decode_keys(KEYS) == SiteKeys(1, SITE_KEY, CARD_KEY)
     assert shards.decode_manifest(shards.encode_manifest(MANIFEST)) == MANIFEST
-    [(keyid, found)] = sealing.decode_command_keys(COMMAND_KEYS).items()
-    assert (keyid, found.name, found.key) == (SIGNER.public_key.keyid, "desk", SIGNER.public_key)
 
 
 def edited(**changes: object) -> bytes:
@@ -141,6 +135,18 @@ def test_what_must_not_enter_a_gallery_is_refused_in_one_line(data, says):
         decode_people_shard(data, INDEX, MANIFEST)
     assert str(caught.value).startswith(f"people/{INDEX}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("digits", [20, 400, 5000])
+def test_a_number_without_end_is_refused_in_few_words(digits):
+    number = b"9" * digits
+    for decode, data in (
+        (shards.decode_rights_site, b'{"format":' + number + b"}"),
+        (shards.decode_rights_site, b'{"format":1,"shards":' + number + b',"time_zone":"UTC"}'),
+    ):
+        with pytest.raises(GalleryError, match="expected content of doord") as caught:
+            decode(data)
+        assert len(str(caught.value)) < 300
 
 
 def test_a_subject_in_anothers_shard_is_refused():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from repository import FRESH, NOW, DoorFiles, Repository, site_content
 
-from edge.errors import GalleryError, GalleryExpired, LinkError, PayloadError
+from edge.errors import GalleryError, GalleryExpired, GallerySignatureError, LinkError, PayloadError
 from edge.link.fetch import FolderFetch
 
 CONTENT = site_content("first")
@@ -181,6 +182,49 @@ def test_a_damaged_record_of_what_is_in_force_is_said_and_all_begins_anew(site, 
     assert door.trust.in_force() is None
     assert "must be fetched again" in caplog.text
     assert door.update(list(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: re.sub('(good_utc":"[^"]*)Z"', r'\1"', text),
+        lambda text: re.sub('(expires_utc":"[^"]*)Z"', r'\1"', text),
+        lambda text: text.replace('"name":', '"x":' + 2000 * "[" + 2000 * "]" + ',"name":', 1),
+    ],
+    ids=["a time without a zone", "an end without a zone", "nested too deeply"],
+)
+def test_an_altered_record_of_what_is_in_force_does_not_end_a_start_nor_the_updates(site, door, spoil):
+    door.update(list(CONTENT))
+    record = door.folder / "in_force.json"
+    spoilt = spoil(record.read_text())
+    assert spoilt != record.read_text()
+    record.write_text(spoilt)
+    door.restart()
+    assert door.trust.in_force() is None
+    assert door.update(list(CONTENT)) == CONTENT
+
+
+def test_a_disk_that_refuses_even_the_folder_ends_no_start(site, tmp_path):
+    (tmp_path / "door").write_text("a file in the folder's place")
+    door = DoorFiles(tmp_path / "door", site.first_root, site)
+    assert door.trust.in_force() is None
+    with pytest.raises(GalleryError, match="door"):
+        door.update(list(CONTENT))
+    (tmp_path / "door").unlink()
+    assert door.update(list(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("digest", ["#", "../../../../etc/passwd", "+", "0" * 64 + "\n", "g" * 64])
+def test_a_digest_that_is_none_is_refused_before_it_becomes_a_topic_or_a_file(site, door, digest):
+    """By who stole a key: MQTT's wildcards would end the sync thread instead of the update."""
+    door.update(list(CONTENT))
+    site.people.targets["people/1"].hashes["sha256"] = digest
+    site._sign_again("people")
+    site._sign_again("snapshot")
+    site.timestamp.snapshot_meta.version = site.snapshot.version
+    site.freshen()
+    with pytest.raises(GallerySignatureError, match="people/1: expected a SHA-256"):
+        door.update(list(CONTENT))
 
 
 def test_what_is_no_longer_in_force_is_removed_and_so_is_what_a_kill_left(site, door):

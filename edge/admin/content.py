@@ -8,25 +8,23 @@ keeps its bytes where the records changed and the content did not.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from securesystemslib.signer import Key
 
 from edge.admin.model import Door, Group, Person, Schedule, Site
 from edge.admin.records import Records
-from edge.disk import make_private_folder
+from edge.disk import make_durable, make_private_folder
 from edge.errors import AdminError
 from edge.identity.gallery import MAX_TEMPLATES
 from edge.identity.sealing import (
     COMMAND_KEYS,
     FORMAT,
-    CommandKey,
     SiteKeys,
-    encode_command_keys,
     encode_keys,
     keys_name,
     seal_target,
@@ -48,6 +46,7 @@ from edge.identity.shards import (
     shard_of,
 )
 from edge.identity.site_gallery import MAX_CARDS, rights_of
+from edge.link import dsse
 from edge.strict import convert
 from edge.values import Template
 
@@ -120,7 +119,7 @@ def quiet(_done: int, _of: int) -> None:
 def build(
     records: Records,
     folder: Path,
-    command_keys: Mapping[str, CommandKey],
+    command_keys: Mapping[str, Key],
     accepted_by: str = "",
     progress: Progress = quiet,
     dry_run: bool = False,
@@ -130,7 +129,7 @@ def build(
     Args:
         records: the site.
         folder: `tree/targets`.
-        command_keys: by key id.
+        command_keys: by the name of who holds them.
         accepted_by: stands in the manifest.
         progress: told how many targets are done, of how many.
         dry_run: writes no file and no record.
@@ -144,7 +143,7 @@ def build(
     content = making.content(command_keys, accepted_by)
     _check_whole(content)
     if not dry_run:
-        os.sync()  # once for all files
+        settle(folder, content.targets, making.written)
         records.put(CONTENT, content)
     return content
 
@@ -176,9 +175,10 @@ class _Making:
         self._site = records.site()
         self._revisions = records.revisions(Person)
         self._targets: dict[str, Made] = {}
+        self.written: list[str] = []  # names
         self._progress = progress
 
-    def content(self, command_keys: Mapping[str, CommandKey], accepted_by: str) -> Content:
+    def content(self, command_keys: Mapping[str, Key], accepted_by: str) -> Content:
         site, count, before = self._site, len(self._revisions), self._before
         bytes_each = 2 * site.dimension * _TEMPLATES_EACH
         people = best_shards(count, bytes_each, before.people_shards)
@@ -187,7 +187,7 @@ class _Making:
         for door in doors:
             keys = encode_keys(SiteKeys(FORMAT, site.site_key, site.card_key))
             self._seal(keys_name(door.door), keys, key=door.key_encryption_key)
-        self._write(COMMAND_KEYS, encode_command_keys(command_keys), Made())
+        self._write(COMMAND_KEYS, dsse.encode_keys(command_keys), Made())
         self._people(people, rights + people)
         content = Content(self._targets, people, rights)
         subjects, templates = content.subjects, content.templates
@@ -273,6 +273,7 @@ class _Making:
 
     def _write(self, name: str, data: bytes, about: Made) -> None:
         made = listed(data) if self._dry_run else write_target(self._folder, name, data)
+        self.written.append(name)
         self._targets[name] = msgspec.structs.replace(about, sha256=made.sha256, length=made.length)
 
 
@@ -281,8 +282,20 @@ def listed(data: bytes) -> Made:
     return Made(hashlib.sha256(data).hexdigest(), len(data))
 
 
+def settle(folder: Path, targets: Mapping[str, Made], names: Iterable[str]) -> None:
+    """The targets of these names are on the disk when this returns: before anything is signed over them.
+
+    Raises:
+        AdminError: the disk refuses.
+    """
+    try:
+        make_durable([target_path(folder, name, targets[name].sha256) for name in names])
+    except OSError as error:
+        raise AdminError(f"{error.filename or folder}: {error.strerror}") from None
+
+
 def write_target(folder: Path, name: str, data: bytes) -> Made:
-    """Put a target's bytes in their place, whole or not at all; `os.sync` is the caller's.
+    """Put a target's bytes in their place, whole or not at all; `settle` is the caller's.
 
     Raises:
         AdminError: the disk refuses.

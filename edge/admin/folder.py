@@ -23,7 +23,7 @@ from edge.admin.sign import Tree
 from edge.config import MqttConfig, TlsConfig
 from edge.disk import KEY_BYTES, StateLock, make_private_folder, write_atomically
 from edge.errors import AdminError, GalleryError
-from edge.identity.sealing import COMMAND_KEYS, CommandKey
+from edge.identity.sealing import COMMAND_KEYS
 
 CA = "ca"  # the id of the one record
 SITE_KEYS, ROOT_KEYS, RECORDS, TREE = "site.keys", "root.keys", "records.db", "tree"
@@ -78,9 +78,9 @@ class OpenSite:
         return MqttConfig(host=site.broker_host, port=site.broker_port, tls=tls)
 
 
-def command_keys(signer: CryptoSigner) -> dict[str, CommandKey]:
+def command_keys(signer: CryptoSigner) -> dict[str, Key]:
     """What `commands/keys` says: the admin's own key."""
-    return {signer.public_key.keyid: CommandKey(ADMIN_NAME, signer.public_key)}
+    return {ADMIN_NAME: signer.public_key}
 
 
 def new_site_keys(site: Site) -> Site:

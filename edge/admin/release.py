@@ -11,14 +11,15 @@ from pathlib import Path
 import msgspec
 from securesystemslib.signer import CryptoSigner, Key
 
-from edge.admin.content import Content, Made, Progress, build, quiet, target_path, write_target
+from edge.admin.content import Content, Made, Progress, build, quiet, settle, target_path, write_target
 from edge.admin.folder import OpenSite, command_keys
 from edge.admin.keystore import Keystore
 from edge.admin.model import Publication
 from edge.admin.rollback import earlier
 from edge.admin.sign import Signed
 from edge.errors import AdminError
-from edge.identity.sealing import COMMAND_KEYS, encode_command_keys
+from edge.identity.sealing import COMMAND_KEYS
+from edge.link import dsse
 from edge.link.wire import rfc3339
 
 KEPT = 10  # versions whose targets stay on the admin's disk, to be published again
@@ -138,7 +139,8 @@ def rotate(
         listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
     draft = _present(site)
     commands = command_keys(new[0].get("commands") or site.keys.signer("commands"))
-    made = write_target(site.tree.targets_folder, COMMAND_KEYS, encode_command_keys(commands))
+    made = write_target(site.tree.targets_folder, COMMAND_KEYS, dsse.encode_keys(commands))
+    settle(site.tree.targets_folder, {COMMAND_KEYS: made}, [COMMAND_KEYS])
     draft = Draft({**draft.targets, COMMAND_KEYS: made}, draft.subjects, draft.templates, draft.accepted_by)
     signers = [signer for store in stores for signer in store.signers]
     before = site.tree.listed()

@@ -167,8 +167,8 @@ def lines(report: GalleryReport) -> list[str]:
         f"FMR of one comparison {_span(risk.fmr)}",
         f"expected FPIR of one search {_span(risk.fpir)}, judged by the higher end against "
         f"{report.max_fpir:.1e}",
-        f"false accepts a year, if nobody who tries were enrolled: {year.likely:.1f} "
-        f"[{year.low:.1f} .. {year.high:.1f}]",
+        f"false accepts a year, if nobody who tries were enrolled: {year.likely:.2g} "
+        f"[{year.low:.2g} .. {year.high:.2g}]",
         f"doors that open by a face alone: {', '.join(report.face_only_doors) or 'none'}",
     ]
     found += [f"closest: {p.one} and {p.other}, {p.distance:.2f}" for p in report.closest]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge.admin.content import Made, target_path, write_target
-from edge.admin.model import Person, Publication, Removal
+from edge.admin.content import Made, listed, settle, target_path, write_target
+from edge.admin.model import Publication, Removal
 from edge.admin.records import Records
 from edge.errors import AdminError
 from edge.identity.sealing import key_id_of, seal_target, site_key_id, unseal_target
@@ -67,9 +67,10 @@ class _Earlier:
         self._key = site.site_key
         self._keys = {site_key_id(old.key).hex(): old.key for old in records.all(OldKey).values()}
         self._keys[site_key_id(site.site_key).hex()] = site.site_key
-        there = records.revisions(Person)
-        self._gone = {one.subject for one in records.all(Removal).values()} - there.keys()
+        removals = records.all(Removal).values()  # later ones: who came back since has new templates
+        self._gone = {one.subject for one in removals if one.version is None or one.version > before.version}
         self._made: dict[str, Made] = {}
+        self._written: list[str] = []  # names
 
     def made(self) -> Earlier:
         manifest = decode_manifest(self._plain(PEOPLE_MANIFEST))
@@ -84,6 +85,7 @@ class _Earlier:
         kept = msgspec.structs.replace(manifest, subjects=subjects, templates=templates)
         self._keep(PEOPLE_MANIFEST, kept != manifest, lambda: encode_manifest(kept))
         self._keep(RIGHTS_SITE, False, lambda: self._plain(RIGHTS_SITE))
+        settle(self._folder, self._made, self._written)
         return Earlier(self._made, subjects, templates)
 
     def _people(self, index: int, manifest: PeopleManifest) -> PeopleShard:
@@ -127,5 +129,8 @@ class _Earlier:
         """The same bytes where neither content nor key changed, else sealed anew."""
         data = self._data(name)
         if altered or key_id_of(data) != site_key_id(self._key):
-            data = seal_target(self._key, self._site, name, plain())
-        self._made[name] = write_target(self._folder, name, data)
+            sealed = seal_target(self._key, self._site, name, plain())
+            self._made[name] = write_target(self._folder, name, sealed)
+            self._written.append(name)
+        else:
+            self._made[name] = listed(data)

@@ -10,15 +10,12 @@ A sealed target is `doord`, format 1, key id (8 bytes), nonce, ciphertext, tag.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
-from securesystemslib.signer import Key, SSlibKey
 
-from edge.config import Id
 from edge.disk import KEY_BYTES, seal, unseal
 from edge.errors import GalleryError, GalleryKeyError
 
@@ -30,6 +27,7 @@ _MAGIC = b"doord\x01"
 _KEY_ID_BYTES = 8
 _HEADER_BYTES = len(_MAGIC) + _KEY_ID_BYTES
 
+_Format = Annotated[int, Meta(ge=0, le=2**31)]  # JSON's numbers have no end, and messages would have none
 _Key = Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 
 
@@ -40,7 +38,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Head(msgspec.Struct, frozen=True):
     """Enough of any format to say which it is."""
 
-    format: int
+    format: _Format
 
 
 def site_key_id(site_key: bytes) -> bytes:
@@ -91,12 +89,12 @@ C = TypeVar("C")
 
 def unpacked(plain: bytes, to: type[C], where: str, max_bytes: int) -> C:
     """Msgpack as the struct `to`, which has a `format`. Raises GalleryError."""
-    return _decoded(msgspec.msgpack.decode, plain, to, _Head, where, max_bytes)
+    return _decoded(msgspec.msgpack.decode, plain, to, where, max_bytes)
 
 
 def parsed(plain: bytes, to: type[C], where: str, max_bytes: int) -> C:
     """JSON as the struct `to`, which has a `format`. Raises GalleryError."""
-    return _decoded(msgspec.json.decode, plain, to, _Head, where, max_bytes)
+    return _decoded(msgspec.json.decode, plain, to, where, max_bytes)
 
 
 def fitting(plain: bytes, where: str, max_bytes: int) -> bytes:
@@ -106,13 +104,11 @@ def fitting(plain: bytes, where: str, max_bytes: int) -> bytes:
     return plain
 
 
-def _decoded(
-    decode: Callable[..., Any], plain: bytes, to: type[C], head: type[Any], where: str, max_bytes: int
-) -> C:
+def _decoded(decode: Callable[..., Any], plain: bytes, to: type[C], where: str, max_bytes: int) -> C:
     """Lengths are checked against the type's before anything is allocated for them (msgspec)."""
     fitting(plain, where, max_bytes)
     try:
-        found = decode(plain, type=head).format
+        found = decode(plain, type=_Head).format
         if found != FORMAT:
             raise GalleryError(f"{where}: expected format {FORMAT}, got {found}: made by another doord")
         content: C = decode(plain, type=to)
@@ -147,61 +143,3 @@ def encode_keys(keys: SiteKeys) -> bytes:
 def decode_keys(plain: bytes) -> SiteKeys:
     """Raises GalleryError."""
     return unpacked(plain, SiteKeys, "keys", MAX_KEYS_BYTES)
-
-
-# Keys that may command
-
-
-class _PublicValue(Content, frozen=True):
-    public: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-
-
-class _PublicKey(Content, frozen=True):
-    keytype: Annotated[str, Meta(pattern=r"^ed25519\Z")]
-    scheme: Annotated[str, Meta(pattern=r"^ed25519\Z")]
-    keyval: _PublicValue
-
-
-class _CommandKey(Content, frozen=True):
-    keyid: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-    name: Id
-    key: _PublicKey
-
-
-class _CommandHead(msgspec.Struct, frozen=True):
-    format: int = msgspec.field(name="doord_command_keys")
-
-
-class _CommandKeys(Content, frozen=True):
-    format: int = msgspec.field(name="doord_command_keys")  # first: tells a reader what the file is
-    keys: Annotated[list[_CommandKey], Meta(max_length=100)]
-
-
-@dataclass(frozen=True, slots=True)
-class CommandKey:
-    """A key that may command doors."""
-
-    name: str
-    key: Key
-
-
-def encode_command_keys(keys: Mapping[str, CommandKey]) -> bytes:
-    """JSON, from key id -> name and key. Raises GalleryError: more than MAX_KEYS_BYTES."""
-    rows = [
-        {"keyid": keyid, "name": found.name, "key": found.key.to_dict()}
-        for keyid, found in sorted(keys.items())
-    ]
-    plain = msgspec.json.encode({"doord_command_keys": FORMAT, "keys": rows})
-    return fitting(plain, COMMAND_KEYS, MAX_KEYS_BYTES)
-
-
-def decode_command_keys(data: bytes) -> dict[str, CommandKey]:
-    """Key id -> name and key. Raises GalleryError."""
-    file = _decoded(msgspec.json.decode, data, _CommandKeys, _CommandHead, COMMAND_KEYS, MAX_KEYS_BYTES)
-    return {
-        row.keyid: CommandKey(
-            row.name,
-            SSlibKey(row.keyid, row.key.keytype, row.key.scheme, {"public": row.key.keyval.public}),
-        )
-        for row in file.keys
-    }

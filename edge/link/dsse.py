@@ -48,8 +48,8 @@ def parsed(data: bytes, to: type[_P], what: str, max_bytes: int) -> _P:
     try:
         return msgspec.json.decode(data, type=to)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # the name of an unknown field stands in it, however long
-        raise PayloadError(f"{what}: {str(error)[:200]}") from None
+        # the name of an unknown field stands in it, however long; its line feeds would forge lines of the log
+        raise PayloadError(f"{what}: {str(error)[:200].encode('unicode_escape').decode()[:200]}") from None
 
 
 def sign(payload: bytes, payload_type: str, signer: Signer) -> bytes:
@@ -107,7 +107,8 @@ class _Named(_Strict, frozen=True):
 
 
 class _Keys(_Strict, frozen=True):
-    doord_command_keys: int  # the format; first, so that a reader of the file knows what it is
+    # the format; first, so that a reader of the file knows what it is. JSON's numbers have no end
+    doord_command_keys: Annotated[int, Meta(ge=0, le=2**31)]
     keys: Annotated[list[_Named], Meta(max_length=100)]
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -59,7 +61,9 @@ _FAULTS: tuple[tuple[type[Exception], type[GalleryError]], ...] = (  # the first
     (DownloadError, GalleryError),
     (OSError, GalleryError),
 )
+_SHA256 = re.compile("[0-9a-f]{64}")
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_Utc = Annotated[datetime, Meta(tz=True)]  # one without a zone can't be compared with now
 _KEEP_TIME_EVERY = timedelta(hours=6)  # how much of the last good time a power cut may cost; spares the card
 
 
@@ -70,7 +74,7 @@ class _Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[str, ...]  # ids of the keys that may sign snapshots
     threshold: int  # how many of them must
     versions: dict[str, int]  # of snapshot.json and of all it lists
-    expires_utc: datetime  # the timestamp's
+    expires_utc: _Utc  # the timestamp's
     signers: tuple[str, ...]
 
     @property
@@ -84,7 +88,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     doord_in_force: int  # the format
     proof: _Proof
     targets: dict[str, Target]
-    good_utc: datetime | None  # the highest trusted time at a commit
+    good_utc: _Utc | None  # the highest trusted time at a commit
 
 
 class Release:
@@ -127,14 +131,13 @@ class SiteTrust:
         fetch: where the signed tree is.
         now_utc: None: the clock is not trusted; the last good time is used.
 
-    Raises:
-        GalleryError: `folder` can't be made.
+    Neither the folder nor anything in it need be there or be readable: a door starts with any disk.
     """
 
     def __init__(
         self, folder: Path, root: bytes, fetch: Fetch, now_utc: Callable[[], datetime | None]
     ) -> None:
-        make_private_folder(folder)
+        self._folder = folder
         self._metadata = folder / "metadata"
         self._kept_path = folder / "in_force.json"
         self._root = root
@@ -164,6 +167,7 @@ class SiteTrust:
             LinkError: can't be told now.
             GalleryError: something of it is not published, or the disk refuses.
         """
+        make_private_folder(self._folder)
         with _faults():
             updater = Updater(  # one for each update: it refreshes only once
                 str(self._metadata),
@@ -291,9 +295,9 @@ def _find(updater: Updater, name: str) -> Target | None:
         found = updater.get_targetinfo(name)
     if found is None:
         return None
-    digest = found.hashes.get("sha256")
-    if digest is None:
-        raise GallerySignatureError(f"{_WHERE}: {name}: expected a SHA-256, got {sorted(found.hashes)}")
+    digest = str(found.hashes.get("sha256"))
+    if not _SHA256.fullmatch(digest):  # it becomes a file's name and a topic, with no wildcard in it
+        raise GallerySignatureError(f"{_WHERE}: {name}: expected a SHA-256, got {digest[:64]!r}")
     if found.length > MAX_TARGET_BYTES:
         expected = f"expected at most {MAX_TARGET_BYTES} bytes"
         raise GallerySignatureError(f"{_WHERE}: {name}: {expected}, got {found.length}")
@@ -313,6 +317,6 @@ def _load(path: Path) -> _Kept | None:
         return msgspec.json.decode(path.read_bytes(), type=_Kept)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.error("%s: %s: the site's gallery must be fetched again", path, error)
         return None

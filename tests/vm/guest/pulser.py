@@ -108,7 +108,7 @@ class Rest:
         acks.say(failures=found["failures"] + 1)
         acks.say(lockdown=None)  # it may be either from now on
         command = NormalCommand() if found["lockdown"] else LockdownCommand()
-        self._doorman.command(Obedient(), command, float("inf"))
+        self._doorman.command(Obedient(), command)
         acks.say(lockdown=1 - found["lockdown"])
 
 

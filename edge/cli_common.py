@@ -1,0 +1,30 @@
+"""What every command of `doord` says and reads the same way."""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from edge.config import DEFAULT_PATH, Config, load_config
+
+
+def say(*lines: str) -> None:
+    """Lines on standard output."""
+    for line in lines:
+        print(line)  # noqa: T201  # the command's own voice
+
+
+def say_json(value: object) -> None:
+    """One line of JSON; bytes in base64."""
+    say(msgspec.json.encode(value).decode())
+
+
+def tell(options: argparse.Namespace, words: str, **facts: object) -> None:
+    """One fact, in words or as JSON."""
+    say_json(facts) if options.json else say(words)
+
+
+def configured(options: argparse.Namespace) -> Config:
+    """The configuration that was named, or the door's. Raises ConfigError."""
+    return load_config(options.config or DEFAULT_PATH)
