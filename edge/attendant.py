@@ -7,7 +7,6 @@ and only if its subject has the right to enter; the door's answer, not the wish,
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import time
@@ -24,19 +23,6 @@ from edge.link.wire import Event, NoticeKind, Setting, Stamp, attempt_event, not
 from edge.values import Attempt, Deny, Gallery, Grant, Observation, Reason
 from edge.vision.loop import Seen
 
-log = logging.getLogger(__name__)
-
-_PLAIN = frozenset(
-    {
-        "Started",
-        "Stopped",
-        "CameraRestored",
-        "DoorAlarmCleared",
-        "ExitRequested",
-        "GalleryApplied",
-        "CommandObeyed",
-    }
-)
 _CARD_FRESH_S = 1.0  # the door must get to a card's grant within this
 _SAME_CARD_S = 2.0  # a card held to the reader is read again and again: one presentation
 
@@ -128,7 +114,6 @@ class Attendant:
 
     def tell(self, kind: NoticeKind, detail: str) -> None:
         """Report something that is no attempt."""
-        log.log(logging.INFO if kind in _PLAIN else logging.WARNING, "%s: %s", kind, detail)
         self._post(notice(kind, detail, self._stamp(), self._setting()))
 
     def _believe(self, subject: str, now: float) -> None:
@@ -235,19 +220,6 @@ class Attendant:
         return grant.distance is None or (gallery is not None and grant.subject in gallery.subjects)
 
     def _report(self, attempt: Attempt) -> None:
-        decision = attempt.decision
-        if isinstance(decision, Grant):
-            late_ms = (self._clock() - attempt.last.taken_at) * 1000
-            by = "by card" if decision.distance is None else f"distance {decision.distance:.2f}"
-            log.info(
-                "AccessGranted: %s, %s, %d frames, %.0f ms after the last",
-                decision.subject,
-                by,
-                attempt.frames,
-                late_ms,
-            )
-        else:
-            log.info("AccessDenied: %s, %d frames", decision.reason.value, attempt.frames)
         self._post(attempt_event(attempt, self._stamp(), self._setting()))
 
     @staticmethod

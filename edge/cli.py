@@ -128,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
     from edge.journal import start_logging
 
     config = configured(options)
-    start_logging(options.verbose)
+    start_logging(options.verbose, DOOR=config.door_id, SITE=config.site)
     return run(config)
 
 

@@ -157,6 +157,7 @@ class MqttConfig(_Section, frozen=True):
     password_file: str = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30
     heartbeat_s: Annotated[float, Meta(ge=1, le=3600)] = 60
+    home_assistant: bool = True  # the door's sensors are announced to it
 
 
 class SyncConfig(_Section, frozen=True):

@@ -36,8 +36,9 @@ from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.joined import with_broker
-from edge.journal import notify
+from edge.journal import notify, said
 from edge.link import wire
+from edge.link.discovery import announce
 from edge.link.mqtt import MqttLink
 from edge.link.orders import Order
 from edge.link.outbox import MemoryOutbox
@@ -52,6 +53,7 @@ from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
+from edge.vitals import Meter
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,10 @@ class Daemon:
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
         self.member = self._membership(ties) if ties else None
-        self.reporter = Reporter(config, self.faces, link, self._why_not, self.member or Standalone())
+        self.grabber = Grabber(open_source, config.camera)
+        self.meter = Meter(lambda: self.grabber.delivered, link.set_vitals)
+        site = self.member or Standalone()
+        self.reporter = Reporter(config, self.faces, link, self._why_not, site, self.meter)
         self.door = DoorController(
             lines,
             config.door,
@@ -95,7 +100,6 @@ class Daemon:
             signals,
             self.doorman.locked_down,
         )
-        self.grabber = Grabber(open_source, config.camera)
         max_age_s = config.camera.max_frame_age_ms / 1000
         self.attendant = Attendant(
             Decider(config.decision, max_age_s),
@@ -129,6 +133,7 @@ class Daemon:
             self._sync_now,
         )
         self._workers.append(Worker("control", self._control.step))
+        self._workers.append(Worker("vitals", self.meter.step))
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
         if loop is not None:
             self.grabber.start()
@@ -326,10 +331,10 @@ def _link(config: Config, ties: Ties | None) -> Link:
         return NullLink()
     outbox = MemoryOutbox(Path(config.state_dir) / "events.head")
     attest = ties.voice.attest if ties else None
+    topics = wire.Topics(config.site, config.door_id)
+    told = announce(topics, __version__, config.mqtt.heartbeat_s) if config.mqtt.home_assistant else None
     try:
-        return MqttLink(
-            config.mqtt, wire.Topics(config.site, config.door_id), outbox, config.simulation, attest
-        )
+        return MqttLink(config.mqtt, topics, outbox, config.simulation, attest, told)
     except ConfigError as error:
         log.error("no broker: %s; mend it and restart, the door works on", error)
         return NullLink()
@@ -337,7 +342,7 @@ def _link(config: Config, ties: Ties | None) -> Link:
 
 def run(config: Config) -> int:
     """`doord run`: until SIGTERM or SIGINT; SIGHUP reads gallery, rights and cards again. The exit code."""
-    log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site)
+    log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
     log.warning(NO_PAD)
@@ -351,7 +356,7 @@ def run(config: Config) -> int:
         daemon.start()
         daemon.wait()
     except LineError as error:
-        log.critical("%s", error)
+        log.critical("%s", error, extra=said("LineFault"))
         daemon.door.secure()
         return EX_SOFTWARE
     finally:
@@ -371,7 +376,12 @@ def _listen(daemon: Daemon) -> None:
             daemon.door.secure()
             threading.Timer(1.0, os._exit, [EX_SOFTWARE]).start()  # should the log block
         log.critical(
-            "thread %s died: %s: %s", name, death.exc_type.__name__, death.exc_value, exc_info=death.exc_value
+            "thread %s died: %s: %s",
+            name,
+            death.exc_type.__name__,
+            death.exc_value,
+            exc_info=death.exc_value,
+            extra=said("ThreadDied", THREAD=name),
         )
         if name == "door":
             os._exit(EX_SOFTWARE)

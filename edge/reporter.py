@@ -11,14 +11,15 @@ from typing import Protocol
 
 import msgspec
 
-from edge import __version__
+from edge import __version__, story
 from edge.config import Config
 from edge.door.controller import DoorStatus
 from edge.faces import Faces
-from edge.journal import notify
+from edge.journal import notify, said
 from edge.link import wire
 from edge.link.port import Health, Link
 from edge.values import DoorMode, Reason
+from edge.vitals import Meter
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Reporter:
         link: Link,
         problems: Callable[[float], list[str]],
         site: SiteNews,
+        meter: Meter,
     ) -> None:
         """`problems`: why no face can be granted at a time (s, monotonic); empty when one can."""
         self._config = config
@@ -59,6 +61,7 @@ class Reporter:
         self._link = link
         self._problems = problems
         self._site = site
+        self._meter = meter
         self.door = DoorStatus(DoorMode.LOCKED, "unknown")
         self._last_refusal: Reason | None = None
         self._told: Health | None = None
@@ -82,7 +85,7 @@ class Reporter:
             self._link.set_health(health)
         if self._told is None or health.why_not != self._told.why_not:
             words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
-            log.info("%s", words)
+            log.info("%s", words, extra=said("Armed" if health.armed else "NotArmed"))
             notify(f"STATUS={words}")
         self._told = health
 
@@ -100,6 +103,7 @@ class Reporter:
             "alarms": self.door.alarms,
             "gallery_expires_at": self._expires_at(),
             "gallery_refusal": self._site.refusal,
+            "vitals": msgspec.to_builtins(self._meter.newest),
         }
         return msgspec.json.encode(status)
 
@@ -115,6 +119,8 @@ class Reporter:
 
     def post(self, event: wire.Event) -> None:
         """Hand over an event."""
+        story.tell(event)
+        self._meter.note(event)
         self._link.post(event)
         if isinstance(event, wire.Denied):
             self._last_refusal = event.reason
@@ -122,7 +128,8 @@ class Reporter:
 
     def on_state(self, status: DoorStatus) -> None:
         """The door is something else now."""
-        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps)
+        fields = said("DoorState", MODE=status.mode.value, LOCK=status.lock, DPS=status.dps)
+        log.info("door %s, lock %s, leaf %s", status.mode.value, status.lock, status.dps, extra=fields)
         self.door = status
         self.publish_state()
 

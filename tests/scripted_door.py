@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -35,7 +36,14 @@ def utc_now() -> datetime:
 class ScriptedDoor:
     """`history` has each verdict; `obey` says what becomes of an accepted order."""
 
-    def __init__(self, folder: Path, port: int, keys: dict[str, Key], door: str = "front") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        keys: dict[str, Key],
+        door: str = "front",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.door = door
         self.signer: CryptoSigner = new_signer()
@@ -46,6 +54,7 @@ class ScriptedDoor:
         self._folder = folder
         self._port = port
         self._keys = keys
+        self._tls = tls
         self._topics = wire.Topics("hq", door)
         self._start()
 
@@ -79,7 +88,7 @@ class ScriptedDoor:
         self._desk = CommandDesk("hq", self.door, self.epoch, self._folder / "counters")
         subscribed = threading.Event()
         config = MqttConfig(host="127.0.0.1", port=self._port)
-        self._client = BoundedClient(f"door-{self.door}", config, None, None, 128 * 1024)
+        self._client = BoundedClient(f"door-{self.door}", config, self._tls, None, 128 * 1024)
         self._client.on_subscribe = lambda c, u, m, r, p: subscribed.set()
         self._client.on_message = self._on_message
         self._client.open()

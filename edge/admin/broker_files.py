@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.admin.doors import Revoked
 from edge.admin.folder import OpenSite
-from edge.admin.pki import ADMIN_NAME
+from edge.admin.pki import ADMIN_NAME, BRIDGE_NAME, HOME_NAME
 from edge.disk import make_private_folder, write_atomically
 from edge.errors import AdminError
 
@@ -24,7 +24,7 @@ keyfile {folder}/server.key
 crlfile {folder}/crl.pem
 tls_version tlsv1.2
 require_certificate true
-# a client's name is its certificate's common name: a door's id, or admin
+# a client's name is its certificate's common name: a door's id, admin, bridge or homeassistant
 use_identity_as_username true
 allow_anonymous false
 acl_file {folder}/acl
@@ -43,6 +43,23 @@ ACL = """\
 # Mosquitto grants forbidden subscriptions and delivers nothing; a forbidden message costs the connection.
 user {admin}
 topic readwrite doord/{site}/#
+topic readwrite homeassistant/#
+
+user {bridge}
+topic read doord/{site}/door/+/attestation
+topic read doord/{site}/door/+/reply
+topic write doord/{site}/door/+/command
+topic readwrite doord/{site}/bridge/#
+topic readwrite doord/{site}/admin/fence/#
+topic write homeassistant/lock/+/config
+topic read homeassistant/status
+
+user {home}
+topic read doord/{site}/door/+/status
+topic read doord/{site}/door/+/state
+topic read doord/{site}/door/+/event
+topic read doord/{site}/bridge/#
+topic write doord/{site}/bridge/+/set
 topic readwrite homeassistant/#
 
 {rules}
@@ -65,8 +82,9 @@ def acl(site: str) -> str:
     rules += [f"pattern write {own}/{last}" for last in _WRITES]
     rules += [f"pattern read {own}/{last}" for last in _READS]
     rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
-    rules += ["pattern write homeassistant/device/doord-%u/config"]
-    return ACL.format(site=site, admin=ADMIN_NAME, rules="\n".join(rules))
+    rules += ["pattern write homeassistant/device/doord-%u/config", "pattern read homeassistant/status"]
+    names = {"admin": ADMIN_NAME, "bridge": BRIDGE_NAME, "home": HOME_NAME}
+    return ACL.format(site=site, **names, rules="\n".join(rules))
 
 
 def write_broker_files(

@@ -62,8 +62,47 @@ def send(
         AdminError: an unknown or retired door, or an end that no door would take.
         LinkError: the broker; what was sent may have been obeyed.
     """
-    site = records.site().site
-    known = _known(records, doors)
+    keyid = signer.public_key.keyid
+
+    def next_counter(now: datetime) -> int:
+        """Above all that the key had, also when this clock was set back."""
+        last = records.get(Ordered, keyid)
+        counter = max(int(now.timestamp() * 1000), last.counter + 1 if last else 1)
+        records.put(keyid, Ordered(keyid, counter, wire.rfc3339(now.timestamp())))
+        return counter
+
+    site, known = records.site().site, _known(records, doors)
+    return send_to(talk, site, known, signer, do, now_utc, next_counter, until, answer_s)
+
+
+def send_to(
+    talk: Conversation,
+    site: str,
+    known: Mapping[str, Door],
+    signer: Signer,
+    do: Do,
+    now_utc: Callable[[], datetime],
+    next_counter: Callable[[datetime], int],
+    until: datetime | None = None,
+    answer_s: float = ANSWER_S,
+) -> list[Answer]:
+    """The same without a site's records.
+
+    Args:
+        talk: a connection to the broker.
+        site: its id.
+        known: the doors to order, by id.
+        signer: a key of `commands/keys`.
+        do: what.
+        now_utc: aware.
+        next_counter: gives a number above all before, and has stored it when it returns.
+        until: the end of free-access, aware.
+        answer_s: how long to wait for all answers together.
+
+    Raises:
+        AdminError: an end that no door would take.
+        LinkError: the broker; what was sent may have been obeyed.
+    """
     _check_end(do, until, now_utc())
     reports = read_reports(talk, site, known).genuine
     epochs = {door: reports[door].epoch for door in known if door in reports}
@@ -71,7 +110,7 @@ def send(
     if epochs:
         talk.subscribe(f"doord/{site}/door/+/reply")
     for named in _batches(epochs):
-        order = _order(records, signer, site, named, do, until, now_utc())
+        order = _order(site, named, next_counter, do, until, now_utc())
         answers |= _Asking(talk, order, signer, known).answers(answer_s)
     return [answers[door] for door in known]
 
@@ -118,30 +157,18 @@ def _batches(epochs: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _order(
-    records: Records,
-    signer: Signer,
     site: str,
     named: dict[str, str],
+    next_counter: Callable[[datetime], int],
     do: Do,
     until: datetime | None,
     now: datetime,
 ) -> Order:
-    """With a counter that no order of this key had, also when this clock was set back."""
-    keyid = signer.public_key.keyid
-    last = records.get(Ordered, keyid)
-    counter = max(int(now.timestamp() * 1000), last.counter + 1 if last else 1)
-    end = now + timedelta(seconds=VALID_S)
-    order = Order(
-        site,
-        named,
-        counter,
-        wire.rfc3339(end.timestamp()),
-        do,
-        wire.rfc3339(until.timestamp()) if until else None,
-    )
-    orders.encode(order)  # what no door would read takes no counter
-    records.put(keyid, Ordered(keyid, counter, wire.rfc3339(now.timestamp())))
-    return order
+    """What no door would read takes no counter."""
+    expires_at = wire.rfc3339((now + timedelta(seconds=VALID_S)).timestamp())
+    order = Order(site, named, 1, expires_at, do, wire.rfc3339(until.timestamp()) if until else None)
+    orders.encode(order)
+    return msgspec.structs.replace(order, counter=next_counter(now))
 
 
 class _Asking:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from paho.mqtt.client import topic_matches_sub
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import MqttConfig
 from edge.errors import LinkError
@@ -25,6 +26,7 @@ from edge.link.client import BoundedClient
 
 _ANSWER_S = 10.0  # CONNECT, SUBSCRIBE, PUBLISH; each
 _MAX_PACKET_BYTES = 128 * 1024  # of what comes; more than any report
+_AS_PUBLISHED = SubscribeOptions(qos=1, retainAsPublished=True)  # what was retained shows as such
 _UNDER_WAY = 20  # messages not acknowledged: what paho and brokers allow by default
 _MAX_INBOX = 20_000  # messages; what a hostile broker sends beyond is dropped
 
@@ -35,6 +37,7 @@ class Heard:
 
     topic: str
     payload: bytes
+    retained: bool = False  # the broker had kept it, or was asked to
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,22 @@ class Conversation:
     Every method raises LinkError: the broker can't be reached, refuses, or does not answer in time.
     """
 
-    def __init__(self, config: MqttConfig, site: str) -> None:
-        """Raises ConfigError: a certificate, key or password file is missing or is none."""
+    def __init__(self, config: MqttConfig, site: str, will: tuple[str, bytes] | None = None) -> None:
+        """Raises ConfigError: a certificate, key or password file is missing or is none.
+
+        Args:
+            config: how to reach the broker.
+            site: its id.
+            will: topic and payload that the broker keeps when the connection is lost; None: nothing.
+        """
         self._config = config
         self._site = site
         self._where = f"broker {config.host}:{config.port}"
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._heard: deque[Heard] = deque()
         self._client = self._new_client()
+        if will is not None:
+            self._client.will_set(*will, qos=1, retain=True)
 
     def __enter__(self) -> Conversation:
         try:
@@ -84,7 +95,7 @@ class Conversation:
 
     def subscribe(self, topics: str) -> None:
         """Hear from now on what is said there, and what the broker keeps of it."""
-        result, mid = self._client.subscribe(topics, qos=1)
+        result, mid = self._client.subscribe(topics, options=_AS_PUBLISHED)
         self._check(result)
         self._wait_for("SUBSCRIBE", mid or 0)
 
@@ -168,7 +179,7 @@ class Conversation:
 
         def on_message(_c: Any, _u: Any, message: Any) -> None:
             if inbox.qsize() < _MAX_INBOX:
-                inbox.put(Heard(message.topic, message.payload))
+                inbox.put(Heard(message.topic, message.payload, bool(message.retain)))
 
         client.on_connect = lambda _c, _u, _flags, reason, _p: answered("CONNECT", 0, reason)
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: answered("SUBSCRIBE", mid, reasons[0])

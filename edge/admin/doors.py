@@ -8,9 +8,10 @@ from datetime import datetime
 import msgspec
 from securesystemslib.signer import CryptoSigner
 
+from edge.admin import lock_entity
 from edge.admin.folder import OpenSite
 from edge.admin.model import Door
-from edge.admin.pki import ADMIN_NAME
+from edge.admin.pki import TAKEN_NAMES
 from edge.admin.rollback import OldKey
 from edge.disk import KEY_BYTES
 from edge.errors import AdminError
@@ -37,7 +38,7 @@ def add_door(site: OpenSite, door: str, now_utc: datetime, face_only: bool = Tru
     """
     check_subject(door)
     old = site.records.get(Door, door)
-    if door == ADMIN_NAME or (old is not None and old.retired_at_utc is None):
+    if door in TAKEN_NAMES or (old is not None and old.retired_at_utc is None):
         raise AdminError(f"door {door}: expected an id that is free, got one in use")
     settings, authority = site.records.site(), site.authority()
     signer = CryptoSigner.generate_ed25519()
@@ -91,4 +92,5 @@ def kept_topics(site: str, door: str) -> list[str]:
     """Topics on which the broker keeps something of a door: to be cleared when it is retired."""
     base = Topics(site, door).base
     kept = [f"{base}/{last}" for last in ("status", "state", "attestation", "command")]
-    return [*kept, f"homeassistant/device/doord-{door}/config"]
+    entities = [f"homeassistant/device/doord-{door}/config", lock_entity.config_topic(door)]
+    return [*kept, *entities, lock_entity.state_topic(site, door)]

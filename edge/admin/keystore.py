@@ -28,6 +28,7 @@ from edge.errors import AdminError, GalleryError, GalleryKeyError
 from edge.passphrase import decrypt, encrypt
 
 FORMAT = 1
+BRIDGE = "bridge"  # orders what Home Assistant asks for; there is none until `doord admin bridge-files`
 SITE_NAMES = ("people", "rights", "publish", "commands")
 ROOT_NAMES = ("root", "targets")
 SITE_VARIABLE = "DOORD_ADMIN_PASSPHRASE_FILE"
@@ -50,7 +51,7 @@ class Keystore:
         self._path = path
         self._passphrase = passphrase
         self._file = file
-        self._signers = {name: _signer(pem, f"{path}: {name}") for name, pem in file.keys.items()}
+        self._signers = {name: signer_of(pem, f"{path}: {name}") for name, pem in file.keys.items()}
 
     @classmethod
     def create(cls, path: Path, site: str, names: Iterable[str], passphrase: str) -> Keystore:
@@ -148,6 +149,14 @@ class Keystore:
         self._write(file, self._passphrase)
         self._file = file
 
+    def remove(self, name: str) -> None:
+        """Forget the key of that name. Raises GalleryKeyError: can't be written."""
+        keys = {other: pem for other, pem in self._file.keys.items() if other != name}
+        file = msgspec.structs.replace(self._file, keys=keys)
+        self._write(file, self._passphrase)
+        self._file = file
+        self._signers.pop(name, None)
+
     def change_passphrase(self, passphrase: str) -> None:
         """Keep the same keys under another passphrase. Raises GalleryError: too short, or not written."""
         self._write(self._file, passphrase)
@@ -161,7 +170,8 @@ class Keystore:
             raise GalleryKeyError(f"{self._path}: {error.strerror}") from None
 
 
-def _signer(pem: str, where: str) -> CryptoSigner:
+def signer_of(pem: str, where: str) -> CryptoSigner:
+    """The Ed25519 key in a PEM. Raises GalleryKeyError."""
     try:
         key = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

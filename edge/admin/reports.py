@@ -13,6 +13,8 @@ from edge.errors import PayloadError
 from edge.link import dsse, orders
 from edge.link.orders import Attestation
 
+SILENT_S = 180.0  # three reports of a door that did not come
+
 
 @dataclass(frozen=True, slots=True)
 class Reports:

@@ -33,6 +33,7 @@ from edge.door.stimuli import (
 )
 from edge.door_config import DoorConfig
 from edge.errors import DutyExceeded, LineError
+from edge.journal import said
 from edge.ports import DoorInputs, DoorSignals, InputRole, LockLines
 from edge.values import Alarm, Deny, DoorMode, Grant, Reason
 
@@ -290,7 +291,7 @@ class DoorController:
     def _fault_is(self, error: LineError) -> None:
         if self._fault != str(error):
             self._fault = str(error)
-            log.critical("DoorFault: %s", error)
+            log.critical("the relay's line failed: %s", error, extra=said("LineFault"))
             self._on_notice("DoorFault", self._fault)
 
     def _tell(self, before: Door, stimulus: Stimulus | None) -> None:

@@ -29,6 +29,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import MqttConfig
 from edge.errors import LinkError, PayloadError
+from edge.journal import said
 from edge.link import broker, wire
 from edge.link.client import BoundedClient
 from edge.link.fetch import MAX_PATHS, MAX_TARGET_BYTES
@@ -288,7 +289,7 @@ class Downlink:
             if self._session is None:
                 self._session = session
                 self._said.clear()
-                log.info("%s: connected", self._where)
+                log.info("%s: connected", self._where, extra=said("BrokerConnected"))
                 self._on_news()
         elif isinstance(item, _News):
             session.news_waits = False
@@ -356,4 +357,5 @@ class Downlink:
     def _say_once(self, what: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            log.error("%s: %s; tried again for ever, the door works on", self._where, what)
+            words = f"{self._where}: {what}; tried again for ever, the door works on"
+            log.error("%s", words, extra=said("BrokerFault"))

@@ -19,16 +19,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from msgspec.structs import replace
+
 from edge import __version__
 from edge.config import MqttConfig
 from edge.errors import LinkError, PayloadError
+from edge.journal import said
 from edge.link import broker, wire
 from edge.link.client import BoundedClient
+from edge.link.discovery import BIRTH, BIRTH_TOPIC, Announcement
 from edge.link.port import Health, Outbox
+from edge.link.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-_MAX_PACKET_BYTES = 64 * 1024  # it subscribes to nothing: acknowledgements only
+_MAX_PACKET_BYTES = 64 * 1024  # acknowledgements, and Home Assistant's word
 _INBOX = 1000  # items; it only fills when the outbox thread hangs, as on a dying disk
 
 
@@ -64,7 +69,7 @@ class _Close:
 
 
 Attest: TypeAlias = Callable[[wire.State, wire.ChainHead], bytes]
-_Item: TypeAlias = wire.Event | wire.State | Health | _Up | _Down | _Acked | _Close
+_Item: TypeAlias = wire.Event | wire.State | Health | _Up | _Down | _Acked | _Close | Announcement
 
 
 class MqttLink:
@@ -76,6 +81,7 @@ class MqttLink:
         outbox: keeps the events; owned by the link from here on.
         simulation: stands in every status.
         attest: makes a joined door's signed report of its state and its last event.
+        announcement: tells Home Assistant what the door is; None: nothing is told.
         retry_s: shortest and longest pause between attempts to connect.
         utc: UTC seconds.
 
@@ -90,6 +96,7 @@ class MqttLink:
         outbox: Outbox,
         simulation: bool,
         attest: Attest | None = None,
+        announcement: Announcement | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
         utc: Callable[[], float] = time.time,
     ) -> None:
@@ -98,6 +105,9 @@ class MqttLink:
         self._outbox = outbox
         self._simulation = simulation
         self._attest = attest
+        self._announcement = announcement
+        self._announced_mid: int | None = None
+        self._vitals: Vitals | None = None
         self._retry_s = retry_s
         self._utc = utc
         self._where = f"broker {config.host}:{config.port}"
@@ -160,6 +170,10 @@ class MqttLink:
     def set_state(self, state: wire.State) -> None:
         """Publish the door's new state; the newest is sent again after each reconnect."""
         self._inbox.put(state)
+
+    def set_vitals(self, vitals: Vitals) -> None:
+        """What every status says from now on; nothing is published for it."""
+        self._vitals = vitals
 
     def close(self, timeout_s: float = 3.0) -> None:
         """Send what waits, publish `stopped`, disconnect; takes at most `timeout_s`.
@@ -228,7 +242,13 @@ class MqttLink:
         def on_fault(fault: PayloadError) -> None:
             inbox.put(_Down(session, str(fault)))
 
+        def on_message(_c: Any, _u: Any, message: Any) -> None:
+            told = self._announcement
+            if told and message.topic == BIRTH_TOPIC and message.payload == BIRTH and inbox.qsize() < _INBOX:
+                inbox.put(told)
+
         session.client.on_fault = on_fault
+        session.client.on_message = on_message
         session.client.on_connect = on_connect
         session.client.on_disconnect = on_disconnect
         session.client.on_publish = on_publish
@@ -268,6 +288,8 @@ class MqttLink:
             self._on_down(item.session, item.why)
         elif isinstance(item, _Acked):
             self._on_acked(item)
+        elif isinstance(item, Announcement):
+            self._announced_mid = self._publish(item.topic, item.payload, retain=True)
         elif isinstance(item, Health):
             changed, self._health = item != self._health, item
             if changed:
@@ -283,10 +305,13 @@ class MqttLink:
             return
         self._session = session
         self._connected_at = wire.rfc3339(self._utc())
-        log.info("%s: connected", self._where)
+        log.info("%s: connected", self._where, extra=said("BrokerConnected"))
         self._said.clear()
         self._send_status()
         self._send_state()
+        if self._announcement:
+            session.client.subscribe(BIRTH_TOPIC, qos=1)
+            self._handle(self._announcement)
 
     def _on_down(self, session: _Session, why: str) -> None:
         if session.over.is_set():  # a refusal is followed by a disconnect that knows less
@@ -308,6 +333,9 @@ class MqttLink:
             item.session.client.disconnect()
         if item.refused is None:
             self._outbox.acknowledged(item.mid)
+        elif self._announcement and item.mid == self._announced_mid:
+            what, self._announcement = self._announcement.topic, None  # some brokers hang up at each
+            self._say_once(f"it refused {what}: {item.refused}; not sent again (its access rules?)")
         else:  # stays unacknowledged, for the next connection
             self._say_once(f"it refused a message on {self._topics.base}: {item.refused} (its access rules?)")
             item.session.client.disconnect()  # else a window full of refused events is never sent again
@@ -315,7 +343,7 @@ class MqttLink:
     def _say_once(self, what: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            log.error("%s", LinkError(f"{self._where}: {what}"))
+            log.error("%s", LinkError(f"{self._where}: {what}"), extra=said("BrokerFault"))
 
     def _send_events(self) -> None:
         while self._session and (payload := self._outbox.take()) is not None:
@@ -355,6 +383,7 @@ class MqttLink:
             gallery=self._health.gallery,
             backend=self._health.backend,
             simulation=self._simulation,
+            vitals=replace(self._vitals, queue=self._outbox.unsent) if self._vitals and online else None,
         )
 
     def _say_goodbye(self, until: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.link import wire
+from edge.link.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ class Link(Protocol):
 
     def set_state(self, state: wire.State) -> None:
         """Publish the door's new state."""
+
+    def set_vitals(self, vitals: Vitals) -> None:
+        """What every status says from now on; nothing is published for it."""
 
     def close(self, timeout_s: float = 3.0) -> None:
         """Send what waits, say goodbye, disconnect; takes at most `timeout_s`."""
@@ -100,6 +104,9 @@ class NullLink:
         """Nothing."""
 
     def set_state(self, state: wire.State) -> None:
+        """Nothing."""
+
+    def set_vitals(self, vitals: Vitals) -> None:
         """Nothing."""
 
     def close(self, timeout_s: float = 3.0) -> None:

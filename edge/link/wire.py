@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import PayloadError
+from edge.link.vitals import Vitals
 from edge.values import ID, Alarm, Attempt, DoorMode, Grant, Quality, Reason
 
 MAX_BYTES = 8192
@@ -67,6 +68,7 @@ class Status(_Message, frozen=True):
     gallery: int | None
     backend: str  # what runs the models
     simulation: bool
+    vitals: Vitals | None = None  # how the unit itself fares
 
 
 class State(_Message, frozen=True):
@@ -292,10 +294,6 @@ def _finite(number: float | None, digits: int) -> float | None:
     return round(float(number), digits) if number is not None and math.isfinite(number) else None
 
 
-def _shortened(text: str | None) -> str | None:
-    return None if text is None else _short(text)
-
-
 def _short(text: str) -> str:
     """At most `_MAX_TEXT` bytes of UTF-8: the size limit of a message counts bytes."""
     data = text.encode("utf-8", "replace")
@@ -349,7 +347,9 @@ def encode(message: Status | State | Event | ChainHead) -> bytes:
         message = msgspec.structs.replace(message, why_not=why_not)
     elif isinstance(message, State):
         message = msgspec.structs.replace(
-            message, fault=_shortened(message.fault), gallery_refusal=_shortened(message.gallery_refusal)
+            message,
+            fault=message.fault and _short(message.fault),
+            gallery_refusal=message.gallery_refusal and _short(message.gallery_refusal),
         )
     payload = msgspec.json.encode(message)
     if len(payload) > MAX_BYTES:

@@ -45,6 +45,7 @@ class Grabber:
         self._frame: Frame | None = None
         self._ended = False
         self._problem: str | None = None
+        self.delivered = 0  # frames since the start, those that nobody looked at too
         self._logged = ("", float("-inf"))
 
     @property
@@ -141,6 +142,7 @@ class Grabber:
             if turn != self._turn:
                 return False
             self._frame = frame
+            self.delivered += 1
             self._problem = None
             self._changed.notify()
             return True

@@ -1,0 +1,162 @@
+"""What the bridge's machine is given: a folder with its own key and certificates, and the doors' keys.
+
+bridge.json   order.key   ca.pem   bridge.{pem,key}   homeassistant.{pem,key}   counter
+
+Who has the folder can order what an admin can; he can publish nothing, read no template and no name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from securesystemslib.signer import CryptoSigner
+
+from edge.admin.doors import Revoked
+from edge.admin.folder import OpenSite
+from edge.admin.keystore import BRIDGE, signer_of
+from edge.admin.model import Door
+from edge.admin.pki import BRIDGE_NAME, HOME_NAME
+from edge.config import Id, MqttConfig, TlsConfig
+from edge.disk import make_private_folder, write_atomically
+from edge.errors import AdminError, PayloadError
+from edge.link import dsse
+from edge.link.wire import rfc3339
+
+FORMAT = 1
+_FILE, _ORDER_KEY, _COUNTER = "bridge.json", "order.key", "counter"
+_MAX_BYTES = 8 * 2**20
+
+
+class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Certificates that were issued for one bridge; its user name is the record's id."""
+
+    serials: list[int]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    doord_bridge: Annotated[int, Meta(ge=0, le=2**31)]
+    site: Id
+    broker_host: str
+    broker_port: int
+    doors: dict[Id, dict[str, object]]  # id -> securesystemslib's Key.to_dict, and its keyid
+
+
+def write_bridge_files(site: OpenSite, folder: Path, now_utc: datetime) -> list[Path]:
+    """Write the folder; what was written. Again: with the doors of now, the certificates kept.
+
+    The bridge's key is made the first time; doors obey it after the next push.
+
+    Args:
+        site: opened.
+        folder: made, mode 0700; every file has mode 0600.
+        now_utc: aware.
+
+    Raises:
+        AdminError: the folder can't be written.
+    """
+    if BRIDGE not in site.keys.names:
+        site.keys.add({BRIDGE: CryptoSigner.generate_ed25519()})
+    settings = site.records.site()
+    doors = {
+        name: door.public_key for name, door in site.records.all(Door).items() if door.retired_at_utc is None
+    }
+    found = _File(FORMAT, settings.site, settings.broker_host, settings.broker_port, doors)
+    files = {
+        "ca.pem": site.authority().record.certificate.encode(),
+        _ORDER_KEY: site.keys.signer(BRIDGE).private_bytes,
+        _FILE: msgspec.json.encode(found),
+    }
+    for name in (BRIDGE_NAME, HOME_NAME):
+        if not (folder / f"{name}.key").exists():
+            files |= _certificate(site, name, now_utc)
+    try:
+        make_private_folder(folder)
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+    except OSError as error:
+        raise AdminError(f"{folder}: {error.strerror}") from None
+    return [folder / name for name in files]
+
+
+def _certificate(site: OpenSite, name: str, now_utc: datetime) -> dict[str, bytes]:
+    issued = site.authority().client(name, now_utc)
+    before = site.records.get(Given, name) or Given([])
+    site.records.put(name, Given([*before.serials, issued.serial]))
+    return {f"{name}.pem": issued.certificate.encode(), f"{name}.key": issued.key.encode()}
+
+
+def revoke_bridge(site: OpenSite, now_utc: datetime) -> None:
+    """No bridge any more: doors obey it no longer after the next push, and the broker refuses it and
+    Home Assistant once it has the new list of revoked certificates (`doord admin broker-files`).
+
+    Raises:
+        AdminError: there is none.
+    """
+    if BRIDGE not in site.keys.names:
+        raise AdminError("bridge: expected one, got none: doord admin bridge-files makes it")
+    at_utc = rfc3339(now_utc.timestamp())
+    with site.records.transaction():
+        for name, given in site.records.all(Given).items():
+            for serial in given.serials:
+                site.records.put(str(serial), Revoked(name, at_utc))
+            site.records.delete(Given, name)
+    site.keys.remove(BRIDGE)
+
+
+class BridgeFolder:
+    """The folder, on the bridge's machine."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises AdminError: no such folder, or not of this doord; GalleryKeyError: no key in it."""
+        self._folder = folder
+        found = self._read()
+        self.site = found.site
+        try:
+            self.signer = signer_of((folder / _ORDER_KEY).read_text(), str(folder / _ORDER_KEY))
+        except (OSError, UnicodeDecodeError) as error:
+            raise AdminError(f"{folder / _ORDER_KEY}: {error}") from None
+        names = ("ca.pem", f"{BRIDGE_NAME}.pem", f"{BRIDGE_NAME}.key")
+        tls = TlsConfig(*(str(folder / name) for name in names))
+        self.mqtt = MqttConfig(host=found.broker_host, port=found.broker_port, tls=tls)
+
+    def doors(self) -> dict[str, Door]:
+        """The doors as of now, with nothing of them but their keys. Raises AdminError."""
+        found = self._read().doors
+        return {name: Door(name, "", b"", public_key, 0) for name, public_key in sorted(found.items())}
+
+    def next_counter(self, now_utc: datetime) -> int:
+        """Above all that this key had, also when the clock was set back; on disk when this returns.
+
+        Doors refuse one they have had, so an unreadable file costs orders, and no safety.
+
+        Raises:
+            AdminError: it can't be stored.
+        """
+        path = self._folder / _COUNTER
+        try:
+            last = int(path.read_text())
+        except (OSError, ValueError):
+            last = 0
+        counter = max(int(now_utc.timestamp() * 1000), last + 1)
+        try:
+            write_atomically(path, b"%d\n" % counter)
+        except OSError as error:
+            raise AdminError(f"{path}: {error.strerror}") from None
+        return counter
+
+    def _read(self) -> _File:
+        path = self._folder / _FILE
+        try:
+            with path.open("rb") as file:
+                found = dsse.parsed(file.read(_MAX_BYTES + 1), _File, str(path), _MAX_BYTES)
+        except OSError as error:
+            raise AdminError(f"{path}: {error.strerror}: doord admin bridge-files writes it") from None
+        except PayloadError as error:
+            raise AdminError(str(error)) from None
+        if found.doord_bridge != FORMAT:
+            raise AdminError(f"{path}: expected format {FORMAT}, got {found.doord_bridge}")
+        return found
