@@ -55,8 +55,8 @@ def live(
 
 
 def last_or_next(_key: str, done: int | None, found: int) -> bool:
-    """Whether what was found is what was last finished, or what was being written next."""
-    return done is not None and done <= found <= done + 1
+    """Whether what was found is what was last finished, or what was being written next; -1 is damaged."""
+    return done is not None and max(0, done) <= found <= done + 1
 
 
 def differing(

@@ -211,8 +211,8 @@ def site(guest: Guest) -> list[Row]:
 
 def _releases_row(lives: list[Life]) -> Row:
     wrong = differing(lives, ("site",))
-    wrong += [life.start["why"] for life in lives if life.start["why"]]
-    wrong += [fact["refused"] for life in lives for fact in life.said if "refused" in fact]
+    faults = {life.start["why"] for life in lives if life.start["why"]}
+    faults |= {fact["refused"] for life in lives for fact in life.said if "refused" in fact}
     updates = sum(life.finished("site") for life in lives)
     hit = [  # whether the cut left the new release, for each update that was cut
         after.start["site"] > before.left()["site"]
@@ -226,8 +226,8 @@ def _releases_row(lives: list[Life]) -> Row:
     return Row(
         f"{CUTS} power cuts while a joined door updates, a boot behind each",
         "the old release or the new, whole; none that was in force is lost",
-        "; ".join([figure, *wrong]),
-        not wrong and updates > CUTS and len(hit) >= CUTS // 2,
+        "; ".join([figure, *wrong, *sorted(faults)]),
+        not wrong and not faults and updates > CUTS and len(hit) >= CUTS // 2,
     )
 
 
