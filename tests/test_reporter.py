@@ -20,6 +20,12 @@ class NoFaces:
         return None
 
 
+class NoRecorder:
+    """A recorder that has lost nothing. Sibling of Recorder."""
+
+    lost, fault = 0, None
+
+
 class FakeLink:
     """Port Link; `states` has every state that was published."""
 
@@ -37,7 +43,7 @@ class FakeLink:
 def test_a_refusal_stands_in_the_state_as_soon_as_it_came_and_until_it_is_over():
     link, site = FakeLink(), Standalone()
     config = Config("hq", "front", DoorConfig(RelayConfig(17)))
-    reporter = Reporter(config, NoFaces(), link, lambda _now: [], site)
+    reporter = Reporter(config, NoFaces(), link, NoRecorder(), lambda _now: [], site, None)
     reporter.tell_health(0.0)
     assert link.states == []
     site.refusal = "site gallery: is signed, but not published"
