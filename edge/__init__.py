@@ -12,7 +12,8 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     access     rights, cards, failures together clock     what time it is, and whether to believe it
     evaluate/  accuracy measured                tools/    doctor, bench, pictures
     admin/     a site: its keys, records, doors; signed and published
-    passphrase  files under a passphrase
+    journal    the log, for journald            story     events as lines of it
+    vitals     how the unit itself fares        passphrase  files under a passphrase
 """
 
 __version__ = "0.1.0"

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from edge.cli_admin_common import Actions, Parsers, now, opened
+from edge.cli_admin_site import root_keys, roots
 from edge.cli_common import say, say_json, tell
 
 
@@ -17,7 +18,8 @@ def bridge_parser(actions: Actions, parsers: Parsers) -> None:
     sub = parsers.add(actions, "bridge-files", _files, words)
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("folder", type=Path, nargs="?", metavar="DIR")
-    what.add_argument("--revoke", action="store_true", help="no bridge any more; then push and broker-files")
+    what.add_argument("--revoke", action="store_true", help="what was written counts no more")
+    root_keys(sub)
     sub = parsers.add(actions, "bridge", _bridge, "show doors as locks in Home Assistant, and sign orders")
     sub.add_argument("folder", type=Path, metavar="DIR", help="of doord admin bridge-files")
     sub.add_argument("-v", "--verbose", action="store_true")
@@ -25,18 +27,22 @@ def bridge_parser(actions: Actions, parsers: Parsers) -> None:
 
 def _files(options: argparse.Namespace) -> int:
     from edge.admin.bridge_files import revoke_bridge, write_bridge_files
+    from edge.admin.keystore import BRIDGE
 
     with opened(options) as site:
+        first = BRIDGE not in site.keys.names
+        keys = roots(options) if first or options.revoke else []
         if options.revoke:
-            revoke_bridge(site, now())
-            words = "bridge: revoked; now push, and doord admin broker-files, so that the broker refuses it"
+            revoke_bridge(site, now(), keys)
+            words = "bridge: revoked; doord admin republish, to tell the doors, and broker-files"
             tell(options, words, revoked=True)
             return 0
-        written = [str(path) for path in write_bridge_files(site, options.folder, now())]
+        written = [str(path) for path in write_bridge_files(site, options.folder, now(), keys)]
     if options.json:
         say_json(written)
         return 0
-    say(*written, f"{options.folder}: who has it can order doors: copy it to the bridge; then push")
+    say(*written, f"{options.folder}: who has it can order doors: move it to the bridge")
+    say(*(["the bridge has a new key: doord admin republish, to tell the doors"] if first else []))
     return 0
 
 

@@ -49,10 +49,10 @@ def site_parser(actions: Actions, parsers: Parsers) -> None:
         actions, "second-signer", _second, "another person's key, without whom nothing is accepted"
     )
     sub.add_argument("file", type=Path, metavar="FILE", help="made, for that person to keep")
-    _root_keys(sub)
+    root_keys(sub)
     sub = parsers.add(actions, "rotate-keys", _rotate, "replace keys by new ones, signed by root")
     sub.add_argument("names", nargs="+", metavar="KEY", choices=_KEYS, help=", ".join(_KEYS))
-    _root_keys(sub)
+    root_keys(sub)
     dry_run(sub)
     parsers.add(
         actions, "verify", _verify, "whether signatures hold, and records and what is published agree"
@@ -63,11 +63,12 @@ def _init_parser(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("site", metavar="SITE", help="1 to 32 of a-z, 0-9 and -")
     sub.add_argument("--time-zone", required=True, metavar="ZONE", help="IANA name such as Europe/Berlin")
     sub.add_argument("--broker", required=True, metavar="HOST[:PORT]", help="port 8883 unless told")
-    _root_keys(sub)
+    root_keys(sub)
     sub.add_argument("--root-threshold", type=int, default=1, metavar="N", help="root keys that must sign")
 
 
-def _root_keys(sub: argparse.ArgumentParser) -> None:
+def root_keys(sub: argparse.ArgumentParser) -> None:
+    """Add --root-keys."""
     sub.add_argument(
         "--root-keys",
         action="append",

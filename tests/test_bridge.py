@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from admin_site import NOW, made_site
+from admin_site import NOW, PASSPHRASE, ROOT_PASSPHRASE, made_site
 from broker import Broker, wait_until
 from scripted_door import ScriptedDoor
 from signing import keys_of, new_signer
@@ -21,10 +21,12 @@ from site_broker import Guest, site_broker
 from edge.admin import bridge, lock_entity
 from edge.admin.bridge_files import BridgeFolder, revoke_bridge, write_bridge_files
 from edge.admin.doors import Revoked, add_door, kept_topics, retire_door
-from edge.admin.folder import OpenSite, command_keys, command_signers
+from edge.admin.folder import ROOT_KEYS, OpenSite, command_keys, command_signers
+from edge.admin.keystore import Keystore
 from edge.admin.model import Door
 from edge.config import TlsConfig
-from edge.errors import AdminError
+from edge.errors import AdminError, GalleryKeyError
+from edge.identity.sealing import COMMAND_KEYS
 from edge.link.broker import tls_context
 from edge.link.bundle import DoorBundle
 from edge.link.commands import Refused
@@ -33,6 +35,15 @@ from edge.values import DoorMode
 
 def now_utc() -> datetime:
     return datetime.now(timezone.utc)
+
+
+def root_of(site: OpenSite) -> Keystore:
+    return Keystore.open(site.folder / ROOT_KEYS, ROOT_PASSPHRASE)
+
+
+def given_files(site: OpenSite, folder: Path) -> list[Path]:
+    """What the bridge is given the first time."""
+    return write_bridge_files(site, folder, NOW, [root_of(site)])
 
 
 class Home:
@@ -64,7 +75,7 @@ class Office:
     def __init__(self, folder: Path, site: OpenSite, broker: Broker) -> None:
         self.site, self.broker, self.folder = site, broker, folder
         self.files = folder / "bridge"
-        write_bridge_files(site, self.files, NOW)
+        given_files(site, self.files)
         self.key = site.keys.signer("bridge")
         self.doors = {name: self._door(name) for name in ("front", "back")}
         write_bridge_files(site, self.files, NOW)
@@ -271,7 +282,7 @@ def guest_at(office: Office, name: str) -> Guest:
 def test_the_folder_has_no_template_no_name_and_no_key_but_its_own(tmp_path):
     with made_site(tmp_path / "admin") as site:
         add_door(site, "front", NOW)
-        written = write_bridge_files(site, tmp_path / "bridge", NOW)
+        written = given_files(site, tmp_path / "bridge")
         content = b"".join(path.read_bytes() for path in written)
         record, others = site.records.get(Door, "front"), ("people", "rights", "publish", "commands")
         for secret in (record.key_encryption_key, site.records.site().site_key, site.records.site().card_key):
@@ -282,26 +293,36 @@ def test_the_folder_has_no_template_no_name_and_no_key_but_its_own(tmp_path):
         assert tuple(BridgeFolder(tmp_path / "bridge").doors()) == ("front",)
 
 
-def test_the_bridges_key_may_command_from_the_next_push_until_it_is_revoked(tmp_path):
+def test_the_bridges_key_may_command_once_root_has_signed_it_until_it_is_revoked(tmp_path):
     with made_site(tmp_path / "admin") as site:
         assert set(command_keys(command_signers(site.keys))) == {"admin"}
-        write_bridge_files(site, tmp_path / "bridge", NOW)
+        with pytest.raises(GalleryKeyError, match="expected enough of its keys"):
+            write_bridge_files(site, tmp_path / "bridge", NOW)
+    with OpenSite(tmp_path / "admin", PASSPHRASE) as site:
+        given_files(site, tmp_path / "bridge")
         first = site.keys.signer("bridge").public_key
+        assert first.keyid.encode() in site.tree.target(COMMAND_KEYS)
         write_bridge_files(site, tmp_path / "bridge", NOW)
-        assert command_keys(command_signers(site.keys))["bridge"] == first
-        serials = set(site.records.all(Revoked))
-        revoke_bridge(site, NOW)
-        assert set(command_keys(command_signers(site.keys))) == {"admin"}
-        assert len(set(site.records.all(Revoked)) - serials) == 2  # the bridge's and Home Assistant's
-        with pytest.raises(AdminError, match="bridge: expected one, got none"):
-            revoke_bridge(site, NOW)
+        assert site.keys.signer("bridge").public_key == first
+        revoked = set(site.records.all(Revoked))
+        revoke_bridge(site, NOW, [root_of(site)])
+        assert first.keyid.encode() not in site.tree.target(COMMAND_KEYS)
+        assert len(set(site.records.all(Revoked)) - revoked) == 2  # the bridge's and Home Assistant's
+
+
+def test_where_there_is_no_bridge_none_is_revoked(tmp_path):
+    with (
+        made_site(tmp_path / "admin") as site,
+        pytest.raises(AdminError, match="bridge: expected one, got none"),
+    ):
+        revoke_bridge(site, NOW, [root_of(site)])
 
 
 def test_a_retired_door_is_no_lock_and_its_topics_are_cleared(tmp_path):
     with made_site(tmp_path / "admin") as site:
         add_door(site, "front", NOW)
         retire_door(site, "front", NOW)
-        write_bridge_files(site, tmp_path / "bridge", NOW)
+        given_files(site, tmp_path / "bridge")
         assert BridgeFolder(tmp_path / "bridge").doors() == {}
         assert {lock_entity.config_topic("front"), lock_entity.state_topic("hq", "front")} <= set(
             kept_topics("hq", "front")
@@ -316,7 +337,7 @@ def test_no_door_takes_a_name_that_has_rights_of_its_own(tmp_path, name):
 
 def test_counters_rise_over_restarts_clocks_and_a_lost_file(tmp_path):
     with made_site(tmp_path / "admin") as site:
-        write_bridge_files(site, tmp_path / "bridge", NOW)
+        given_files(site, tmp_path / "bridge")
     found = []
     for ahead_s in (0, 10, -3600, 0):
         folder = BridgeFolder(tmp_path / "bridge")

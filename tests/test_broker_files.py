@@ -65,6 +65,9 @@ def test_a_door_writes_its_own_topics(parts, tmp_path, last):
         "homeassistant/device/doord-back/config",
         "homeassistant/lock/front/config",
         "homeassistant/device/doord-front/state",
+        "homeassistant/status",
+        "homeassistant/lock/doord-front/config",
+        "doord/hq/bridge/front/set",
     ],
 )
 def test_a_door_does_not_write_what_is_not_its_own(parts, tmp_path, topic):
@@ -82,7 +85,7 @@ def test_a_door_does_not_write_what_is_not_its_own(parts, tmp_path, topic):
 def test_a_door_hears_the_gallery_its_commands_and_its_fence_and_nothing_else(parts, tmp_path):
     site, broker, front, _ = parts
     own = ["doord/hq/door/front/command", "doord/hq/door/front/event/ack", "doord/hq/door/front/fence"]
-    heard = ["doord/hq/gallery/metadata/1.root.json", *own]
+    heard = ["doord/hq/gallery/metadata/1.root.json", "homeassistant/status", *own]
     silent = [
         "doord/hq/door/back/command",
         "doord/hq/door/back/event",

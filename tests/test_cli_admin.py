@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from broker import Broker
+from broker import Broker, die_with_parent, wait_until
 from conftest import PICTURES
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mjpeg import MjpegServer, Wire
@@ -19,8 +22,10 @@ from securesystemslib.signer import CryptoSigner
 from signing import an_attestation, attested
 from site_broker import Guest
 
+from edge.admin.folder import OpenSite
 from edge.cli import main
 from edge.cli_admin_common import now
+from edge.identity.sealing import COMMAND_KEYS
 from edge.link.bundle import DoorBundle, decode_bundle
 from edge.link.fetch import FolderFetch
 from edge.link.trust import SiteTrust
@@ -437,3 +442,51 @@ def test_who_is_past_the_retention_date_is_listed(site):
     add(site, "new")
     assert [row["subject"] for row in rows(site, "person", "list", "--past-retention")] == ["old"]
     assert "past their retention date: old" in site("report")[1]
+
+
+def commanders(folder: Path) -> set[str]:
+    """Whose keys the tree says may command."""
+    site = OpenSite(folder, "correct horse battery")
+    with site:
+        return {row["name"] for row in json.loads(site.tree.target(COMMAND_KEYS))["keys"]}
+
+
+def test_the_bridge_gets_a_key_of_its_own_with_the_root_keys_and_is_revoked_with_them(site, tmp_path):
+    (tmp_path / "hq" / "root.keys").rename(tmp_path / "stick")
+    code, _, err = site("bridge-files", tmp_path / "bridge")
+    assert (code, "root.keys" in err, commanders(tmp_path / "hq")) == (2, True, {"admin"})
+    stick = ("--root-keys", tmp_path / "stick")
+    code, out, _ = site("bridge-files", tmp_path / "bridge", *stick)
+    assert (code, "a new key: doord admin republish" in out) == (0, True)
+    assert commanders(tmp_path / "hq") == {"admin", "bridge"}
+    before = (tmp_path / "bridge" / "order.key").read_text()
+    code, out, _ = site("bridge-files", tmp_path / "bridge")  # as after a new door: without the stick
+    assert (code, "a new key" in out, (tmp_path / "bridge" / "order.key").read_text()) == (0, False, before)
+    assert site("push", "--no-publish")[0] == 0
+    assert site("bridge-files", "--revoke", *stick)[0] == 0
+    assert site("verify")[0] == 0
+    assert site("bridge-files", tmp_path / "bridge")[0] == 0
+    assert (tmp_path / "bridge" / "order.key").read_text() != before
+
+
+def test_the_bridge_runs_as_typed_and_says_goodbye(site, broker, tmp_path):
+    assert site("door", "add", "front", tmp_path / "front.doord")[0] == 0
+    assert site("bridge-files", tmp_path / "bridge")[0] == 0
+    pem = [
+        (tmp_path / "bridge" / name).read_text()
+        for name in ("ca.pem", "homeassistant.pem", "homeassistant.key")
+    ]
+    command = [sys.executable, "-m", "edge.cli", "admin", "bridge", str(tmp_path / "bridge")]
+    with Guest(broker.port, tmp_path / "home", *pem) as home:
+        home.subscribe("#")
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+        try:
+            wait_until(lambda: "homeassistant/lock/doord-front/config" in home.kept, "the lock is announced")
+            wait_until(lambda: home.kept.get("doord/hq/bridge/status") == b"online", "the bridge is there")
+            running.send_signal(signal.SIGTERM)
+            _, said = running.communicate(timeout=20)
+        finally:
+            running.kill()
+        assert running.returncode == 0, said
+        wait_until(lambda: home.kept["doord/hq/bridge/status"] == b"offline", "it said goodbye")
+    assert said.count("connected to 127.0.0.1") == 1

@@ -7,19 +7,20 @@ Who has the folder can order what an admin can; he can publish nothing, read no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from securesystemslib.signer import CryptoSigner
 
 from edge.admin.doors import Revoked
 from edge.admin.folder import OpenSite
-from edge.admin.keystore import BRIDGE, signer_of
+from edge.admin.keystore import BRIDGE, Keystore, signer_of
 from edge.admin.model import Door
 from edge.admin.pki import BRIDGE_NAME, HOME_NAME
+from edge.admin.release import rotate
 from edge.config import Id, MqttConfig, TlsConfig
 from edge.disk import make_private_folder, write_atomically
 from edge.errors import AdminError, PayloadError
@@ -45,21 +46,25 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     doors: dict[Id, dict[str, object]]  # id -> securesystemslib's Key.to_dict, and its keyid
 
 
-def write_bridge_files(site: OpenSite, folder: Path, now_utc: datetime) -> list[Path]:
+def write_bridge_files(
+    site: OpenSite, folder: Path, now_utc: datetime, roots: Sequence[Keystore] = ()
+) -> list[Path]:
     """Write the folder; what was written. Again: with the doors of now, the certificates kept.
 
-    The bridge's key is made the first time; doors obey it after the next push.
+    The bridge's key is made and signed the first time; doors obey it once that is published.
 
     Args:
         site: opened.
         folder: made, mode 0700; every file has mode 0600.
         now_utc: aware.
+        roots: opened files with root keys; the first time.
 
     Raises:
+        GalleryKeyError: it is the first time, and too few root keys are at hand.
         AdminError: the folder can't be written.
     """
     if BRIDGE not in site.keys.names:
-        site.keys.add({BRIDGE: CryptoSigner.generate_ed25519()})
+        rotate(site, [BRIDGE], roots, now_utc)
     settings = site.records.site()
     doors = {
         name: door.public_key for name, door in site.records.all(Door).items() if door.retired_at_utc is None
@@ -89,22 +94,23 @@ def _certificate(site: OpenSite, name: str, now_utc: datetime) -> dict[str, byte
     return {f"{name}.pem": issued.certificate.encode(), f"{name}.key": issued.key.encode()}
 
 
-def revoke_bridge(site: OpenSite, now_utc: datetime) -> None:
-    """No bridge any more: doors obey it no longer after the next push, and the broker refuses it and
-    Home Assistant once it has the new list of revoked certificates (`doord admin broker-files`).
+def revoke_bridge(site: OpenSite, now_utc: datetime, roots: Sequence[Keystore]) -> None:
+    """Every folder so far is worthless: doors do not obey its key once this is published, and the broker
+    refuses it and Home Assistant once it has the new list of revoked certificates.
 
     Raises:
-        AdminError: there is none.
+        GalleryKeyError: too few root keys are at hand.
+        AdminError: there is no bridge.
     """
     if BRIDGE not in site.keys.names:
         raise AdminError("bridge: expected one, got none: doord admin bridge-files makes it")
+    rotate(site, [BRIDGE], roots, now_utc)
     at_utc = rfc3339(now_utc.timestamp())
     with site.records.transaction():
         for name, given in site.records.all(Given).items():
             for serial in given.serials:
                 site.records.put(str(serial), Revoked(name, at_utc))
             site.records.delete(Given, name)
-    site.keys.remove(BRIDGE)
 
 
 class BridgeFolder:

@@ -28,7 +28,7 @@ from edge.errors import AdminError, GalleryError, GalleryKeyError
 from edge.passphrase import decrypt, encrypt
 
 FORMAT = 1
-BRIDGE = "bridge"  # orders what Home Assistant asks for; there is none until `doord admin bridge-files`
+BRIDGE = "bridge"  # orders what Home Assistant asks for; none until `doord admin bridge-files`
 SITE_NAMES = ("people", "rights", "publish", "commands")
 ROOT_NAMES = ("root", "targets")
 SITE_VARIABLE = "DOORD_ADMIN_PASSPHRASE_FILE"
@@ -148,14 +148,6 @@ class Keystore:
         file = msgspec.structs.replace(self._file, keys=keys)
         self._write(file, self._passphrase)
         self._file = file
-
-    def remove(self, name: str) -> None:
-        """Forget the key of that name. Raises GalleryKeyError: can't be written."""
-        keys = {other: pem for other, pem in self._file.keys.items() if other != name}
-        file = msgspec.structs.replace(self._file, keys=keys)
-        self._write(file, self._passphrase)
-        self._file = file
-        self._signers.pop(name, None)
 
     def change_passphrase(self, passphrase: str) -> None:
         """Keep the same keys under another passphrase. Raises GalleryError: too short, or not written."""

@@ -13,7 +13,7 @@ from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.content import Content, Made, Progress, build, quiet, settle, target_path, write_target
 from edge.admin.folder import COMMAND_NAMES, OpenSite, command_keys, command_signers
-from edge.admin.keystore import Keystore
+from edge.admin.keystore import BRIDGE, Keystore
 from edge.admin.model import Publication
 from edge.admin.rollback import earlier
 from edge.admin.sign import Signed
@@ -130,10 +130,15 @@ def rotate(
         if store.site != site.keys.site:
             raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
-    unknown = [name for name in names if not any(name in store.names for store in stores)]
+    at_hand = [{*store.names} for store in stores]
+    at_hand[0].add(BRIDGE)  # there is none until it is asked for
+    unknown = [name for name in names if not any(name in there for there in at_hand)]
     if unknown:
         raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
-    new = [store.prepare([name for name in names if name in store.names]) for store in stores]
+    new = [
+        store.prepare([name for name in names if name in there])
+        for store, there in zip(stores, at_hand, strict=True)
+    ]
     listed = {role: _keys_of(site, role, new, stores) for role in names if role not in COMMAND_NAMES}
     for role, keys in (add or {}).items():
         listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
