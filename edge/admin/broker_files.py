@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.admin.doors import Revoked
 from edge.admin.folder import OpenSite
-from edge.admin.pki import ADMIN_NAME
+from edge.admin.pki import ADMIN_NAME, COLLECTOR_NAME
 from edge.disk import make_private_folder, write_atomically
 from edge.errors import AdminError
 
@@ -36,6 +36,8 @@ max_packet_size 6291456
 # every second. What a crash loses, `doord admin republish` brings back, and doors send events again.
 persistence true
 autosave_interval 1800
+# what comes while the collector is away; doors that wait for its acknowledgement need none of it
+max_queued_messages 20000
 """
 
 ACL = """\
@@ -44,6 +46,12 @@ ACL = """\
 user {admin}
 topic readwrite doord/{site}/#
 topic readwrite homeassistant/#
+
+# a machine that only collects (`doord admin collector-files`)
+user {collector}
+topic read doord/{site}/door/+/event
+topic read doord/{site}/door/+/attestation
+topic write doord/{site}/door/+/event/ack
 
 {rules}
 """
@@ -66,7 +74,7 @@ def acl(site: str) -> str:
     rules += [f"pattern read {own}/{last}" for last in _READS]
     rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
     rules += ["pattern write homeassistant/device/doord-%u/config"]
-    return ACL.format(site=site, admin=ADMIN_NAME, rules="\n".join(rules))
+    return ACL.format(site=site, admin=ADMIN_NAME, collector=COLLECTOR_NAME, rules="\n".join(rules))
 
 
 def write_broker_files(

@@ -10,7 +10,7 @@ from securesystemslib.signer import CryptoSigner
 
 from edge.admin.folder import OpenSite
 from edge.admin.model import Door
-from edge.admin.pki import ADMIN_NAME
+from edge.admin.pki import TAKEN_NAMES
 from edge.admin.rollback import OldKey
 from edge.disk import KEY_BYTES
 from edge.errors import AdminError
@@ -37,7 +37,7 @@ def add_door(site: OpenSite, door: str, now_utc: datetime, face_only: bool = Tru
     """
     check_subject(door)
     old = site.records.get(Door, door)
-    if door == ADMIN_NAME or (old is not None and old.retired_at_utc is None):
+    if door in TAKEN_NAMES or (old is not None and old.retired_at_utc is None):
         raise AdminError(f"door {door}: expected an id that is free, got one in use")
     settings, authority = site.records.site(), site.authority()
     signer = CryptoSigner.generate_ed25519()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import msgspec
 from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.content import build
-from edge.admin.keystore import ROOT_NAMES, SITE_NAMES, Keystore
+from edge.admin.keystore import COLLECT, ROOT_NAMES, SITE_NAMES, Keystore
 from edge.admin.model import Site
 from edge.admin.pki import ADMIN_NAME, Authority, CaRecord
 from edge.admin.records import Records
@@ -27,6 +27,7 @@ from edge.identity.sealing import COMMAND_KEYS
 
 CA = "ca"  # the id of the one record
 SITE_KEYS, ROOT_KEYS, RECORDS, TREE = "site.keys", "root.keys", "records.db", "tree"
+COMMAND_NAMES = {"commands": ADMIN_NAME, COLLECT: COLLECT}  # key -> its name in `commands/keys`
 
 
 class OpenSite:
@@ -60,7 +61,7 @@ class OpenSite:
             keys.promote(counts)
 
     def _counts(self, name: str, key: Key) -> bool:
-        if name == "commands":
+        if name in COMMAND_NAMES:
             return key.keyid.encode() in self.tree.target(COMMAND_KEYS)
         return key.keyid in {listed.keyid for listed in self.tree.keys(name)}
 
@@ -78,9 +79,14 @@ class OpenSite:
         return MqttConfig(host=site.broker_host, port=site.broker_port, tls=tls)
 
 
-def command_keys(signer: CryptoSigner) -> dict[str, Key]:
-    """What `commands/keys` says: the admin's own key."""
-    return {ADMIN_NAME: signer.public_key}
+def command_keys(signers: Mapping[str, CryptoSigner]) -> dict[str, Key]:
+    """What `commands/keys` says: the admin's own key, and the one that acknowledges and may order nothing."""
+    return {COMMAND_NAMES[name]: signer.public_key for name, signer in signers.items()}
+
+
+def command_signers(keys: Keystore) -> dict[str, CryptoSigner]:
+    """Those of the site's keys that stand in `commands/keys`; a site from before has no `collect`."""
+    return {name: keys.signer(name) for name in COMMAND_NAMES if name in keys.names}
 
 
 def new_site_keys(site: Site) -> Site:
@@ -135,7 +141,7 @@ def create_site(
         authority = Authority.create(site.site, now_utc)
         records.put(CA, authority.record)
         _write_certificates(folder, authority, now_utc)
-        content = build(records, folder / TREE / "targets", command_keys(keys.signer("commands")))
+        content = build(records, folder / TREE / "targets", command_keys(command_signers(keys)))
         listed = {name: [keys.signer(name).public_key] for name in ("people", "rights", "publish")}
         listed["root"] = [store.signer("root").public_key for store in roots]
         listed["targets"] = [roots[0].signer("targets").public_key]

@@ -1,8 +1,9 @@
 """An admin's keys: one file under a passphrase, with a name for each. See `edge.passphrase`.
 
 `site.keys` is needed every day: `people` and `rights` sign what their names say, `publish` what is
-newest, `commands` the admin's commands; `data_key` seals the records. `root.keys` is needed only to
-change keys: keep it on a stick in a safe. Who has `site.keys` alone can't make a key of his own count.
+newest, `commands` the admin's commands, `collect` what was collected; `data_key` seals the records.
+`root.keys` is needed only to change keys: keep it on a stick in a safe. Who has `site.keys` alone can't
+make a key of his own count.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from edge.errors import AdminError, GalleryError, GalleryKeyError
 from edge.passphrase import decrypt, encrypt
 
 FORMAT = 1
-SITE_NAMES = ("people", "rights", "publish", "commands")
+COLLECT = "collect"
+SITE_NAMES = ("people", "rights", "publish", "commands", COLLECT)
 ROOT_NAMES = ("root", "targets")
 SITE_VARIABLE = "DOORD_ADMIN_PASSPHRASE_FILE"
 ROOT_VARIABLE = "DOORD_ADMIN_ROOT_PASSPHRASE_FILE"
@@ -50,7 +52,7 @@ class Keystore:
         self._path = path
         self._passphrase = passphrase
         self._file = file
-        self._signers = {name: _signer(pem, f"{path}: {name}") for name, pem in file.keys.items()}
+        self._signers = {name: signer_of(pem, f"{path}: {name}") for name, pem in file.keys.items()}
 
     @classmethod
     def create(cls, path: Path, site: str, names: Iterable[str], passphrase: str) -> Keystore:
@@ -161,7 +163,8 @@ class Keystore:
             raise GalleryKeyError(f"{self._path}: {error.strerror}") from None
 
 
-def _signer(pem: str, where: str) -> CryptoSigner:
+def signer_of(pem: str, where: str) -> CryptoSigner:
+    """The Ed25519 key in a PEM. Raises GalleryKeyError."""
     try:
         key = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

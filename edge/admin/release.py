@@ -12,8 +12,8 @@ import msgspec
 from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.content import Content, Made, Progress, build, quiet, target_path, write_target
-from edge.admin.folder import OpenSite, command_keys
-from edge.admin.keystore import Keystore
+from edge.admin.folder import COMMAND_NAMES, OpenSite, command_keys, command_signers
+from edge.admin.keystore import COLLECT, Keystore
 from edge.admin.model import Publication
 from edge.admin.rollback import earlier
 from edge.admin.sign import Signed
@@ -130,15 +130,21 @@ def rotate(
         if store.site != site.keys.site:
             raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
-    unknown = [name for name in names if not any(name in store.names for store in stores)]
+    at_hand = [{*store.names} for store in stores]
+    at_hand[0].add(COLLECT)  # a site from before collectors gets one
+    unknown = [name for name in names if not any(name in there for there in at_hand)]
     if unknown:
         raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
-    new = [store.prepare([name for name in names if name in store.names]) for store in stores]
-    listed = {role: _keys_of(site, role, new, stores) for role in names if role != "commands"}
+    new = [
+        store.prepare([name for name in names if name in there])
+        for store, there in zip(stores, at_hand, strict=True)
+    ]
+    listed = {role: _keys_of(site, role, new, stores) for role in names if role not in COMMAND_NAMES}
     for role, keys in (add or {}).items():
         listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
     draft = _present(site)
-    commands = command_keys(new[0].get("commands") or site.keys.signer("commands"))
+    ours = {name: key for name, key in new[0].items() if name in COMMAND_NAMES}
+    commands = command_keys({**command_signers(site.keys), **ours})
     made = write_target(site.tree.targets_folder, COMMAND_KEYS, dsse.encode_keys(commands))
     draft = Draft({**draft.targets, COMMAND_KEYS: made}, draft.subjects, draft.templates, draft.accepted_by)
     signers = [signer for store in stores for signer in store.signers]
@@ -180,7 +186,7 @@ def _rolls_back(name: str) -> bool:
 def _built(
     site: OpenSite, accepted_by: str = "", progress: Progress = quiet, dry_run: bool = False
 ) -> Content:
-    keys = command_keys(site.keys.signer("commands"))
+    keys = command_keys(command_signers(site.keys))
     return build(site.records, site.tree.targets_folder, keys, accepted_by, progress, dry_run)
 
 

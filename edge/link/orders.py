@@ -22,6 +22,7 @@ from edge.link.wire import Digest, Natural, State, Utc
 COMMAND_TYPE = "application/vnd.doord.command+json"
 REPLY_TYPE = "application/vnd.doord.reply+json"
 ATTESTATION_TYPE = "application/vnd.doord.attestation+json"
+ACK_TYPE = "application/vnd.doord.ack+json"
 
 MAX_DOORS = 500  # of one order
 MAX_ORDER_BYTES = 64 * 1024  # of its envelope: 500 doors take 45 kB
@@ -76,7 +77,16 @@ class Attestation(_Message, frozen=True):
     state: State
 
 
-Message: TypeAlias = Order | Reply | Attestation
+class Ack(_Message, frozen=True):
+    """What a collector has stored of a door: every event up to `seq`."""
+
+    site: Id
+    door: Id
+    seq: Natural
+    at: Utc
+
+
+Message: TypeAlias = Order | Reply | Attestation | Ack
 
 
 def epoch_of(count: int, random: bytes) -> str:
@@ -104,7 +114,7 @@ def encode(message: Message) -> bytes:
         return payload
     if isinstance(message, Reply):
         message = msgspec.structs.replace(message, detail=_short(message.detail))
-    else:
+    elif isinstance(message, Attestation):
         state, short = message.state, _short
         state = msgspec.structs.replace(
             state, fault=short(state.fault), gallery_refusal=short(state.gallery_refusal)
@@ -138,6 +148,11 @@ def decode_attestation(payload: bytes) -> Attestation:
         if text is not None:
             utc(text)
     return message
+
+
+def decode_ack(payload: bytes) -> Ack:
+    """Raises PayloadError."""
+    return parsed(payload, Ack, "ack", MAX_REPORT_BYTES)
 
 
 def _checked(order: Order) -> Order:
