@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from edge.config import DecisionConfig
 from edge.identity.match import identify
 from edge.identity.throttle import Rule
-from edge.values import Deny, Grant, Observation, Reason
+from edge.values import Deny, Grant, Observation, Reason, Votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,13 @@ def confirmed(running: Running, need: Rule, window_s: float, now: float) -> bool
     subjects = [v.subject for v in recent if isinstance(v, Grant)]
     newest_agrees = bool(recent) and isinstance(recent[-1], Grant)
     return newest_agrees and len(set(subjects)) == 1 and len(subjects) >= need.confirm
+
+
+def votes_of(running: Running, need: Rule) -> Votes:
+    """How near to a confirmation the attempt came."""
+    said = [v.verdict.subject for v in running.votes[-need.confirm_of :] if isinstance(v.verdict, Grant)]
+    agreeing = Counter(said).most_common(1)
+    return Votes(agreeing[0][1] if agreeing else 0, need.confirm, need.confirm_of)
 
 
 def is_over(running: Running, config: DecisionConfig, now: float) -> bool:

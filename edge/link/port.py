@@ -21,6 +21,14 @@ class Health:
     backend: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record of the ledger: an event's number and its exact bytes."""
+
+    seq: int
+    payload: bytes
+
+
 class Link(Protocol):
     """Where status, state and events go. Nothing here blocks or raises."""
 
