@@ -203,6 +203,11 @@ class Config(_Section, frozen=True):
         return Path(self.key_file) if self.key_file else Path(self.state_dir) / "gallery.key"
 
     @property
+    def events_path(self) -> Path:
+        """The ledger of events."""
+        return Path(self.state_dir) / "events.db"
+
+    @property
     def cards_path(self) -> Path:
         """The cards that were given out."""
         return Path(self.state_dir) / "cards.sealed"

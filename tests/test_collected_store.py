@@ -42,7 +42,7 @@ class Desk:
         with self.store.transaction():
             taken = self.intake.take(messages, self.roster.doors(), NOW + timedelta(seconds=later_s))
         self.intake.told(taken.findings)
-        self.ack = taken.acks.get("front", self.ack)
+        self.ack = taken.acks["front"].seq if "front" in taken.acks else self.ack
         return [f"{one.kind}: {one.detail}" for one in taken.findings]
 
     def events(self, *payloads: bytes, dup: bool = False) -> list[str]:

@@ -222,16 +222,16 @@ class Collector:
         self.stored += taken.stored
         for message in batch:
             message.session.client.ack(message.mid, 1)
-        for door, seq in taken.acks.items():
-            self._acknowledge(batch[0].session, door, seq)
+        for door, head in taken.acks.items():
+            self._acknowledge(batch[0].session, door, head)
         for finding in taken.findings:
             self._tell(finding)
         self._write_lines()
         return True
 
-    def _acknowledge(self, session: _Session, door: str, seq: int) -> None:
+    def _acknowledge(self, session: _Session, door: str, head: wire.ChainHead) -> None:
         at = wire.rfc3339(self._now().timestamp())
-        payload = orders.encode(orders.Ack(self._roster.site, door, seq, at))
+        payload = orders.encode(orders.Ack(self._roster.site, door, head.seq, head.prev, at))
         envelope = dsse.sign(payload, orders.ACK_TYPE, self._roster.signer)
         session.client.publish(f"{wire.Topics(self._roster.site, door).event}/ack", envelope, qos=1)
 

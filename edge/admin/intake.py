@@ -13,7 +13,7 @@ from edge.admin.reports import door_of, opened_attestation
 from edge.admin.store import EventStore, Finding
 from edge.admin.vouching import Said, Vouching
 from edge.errors import PayloadError
-from edge.link.wire import rfc3339
+from edge.link.wire import ChainHead, rfc3339
 
 _MAX_SAID = 10_000  # findings of a run that are remembered, so as not to tell them twice
 
@@ -36,10 +36,10 @@ class Incoming(Protocol):
 
 @dataclass(slots=True)
 class Taken:
-    """What a batch led to. `acks`: door -> the number up to which it may be acknowledged."""
+    """What a batch led to. `acks`: door -> the event up to which all may be acknowledged."""
 
     stored: int = 0
-    acks: dict[str, int] = field(default_factory=dict)
+    acks: dict[str, ChainHead] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -75,7 +75,7 @@ class Intake:
         for door in sorted(touched):
             taken.findings += self._vouching.judge(door, now)
             if any(message.topic.endswith("/event") and door_of(message.topic) == door for message in batch):
-                taken.acks |= {door: seq} if (seq := self._store.book(door).ackable()) else {}
+                taken.acks |= {door: head} if (head := self._store.book(door).ackable()) else {}
         taken.stored = self._count() - before
         taken.findings = self._kept(taken.findings)
         return taken

@@ -16,6 +16,7 @@ from pathlib import Path
 from edge.admin.placing import Arrived, Chain, Place, Where, place, without
 from edge.disk import create_database, make_private_folder, open_database, sqlite_faults, transaction
 from edge.errors import GalleryError
+from edge.link import wire
 
 APPLICATION_ID = 0x44455654  # "DEVT"
 FORMAT = 1
@@ -184,13 +185,18 @@ class DoorBook:
         self._insert(event, found.chain, now)
         return [Finding(now, self.door, kind, detail) for kind, detail in told + self._explain(event, found)]
 
-    def ackable(self) -> int | None:
-        """The number up to which nothing is missing in the chain that grew last, but what is explained."""
+    def ackable(self) -> wire.ChainHead | None:
+        """The event up to which nothing is missing in the chain that grew last, but what is explained."""
         chains = self.chains()
         if not chains:
             return None
         gaps = self._open_gaps(chains[0].chain)
-        return gaps[0][0] - 1 if gaps else chains[0].seq
+        row = self._one(
+            "SELECT seq, digest FROM event WHERE door = ? AND chain = ? AND seq < ? "
+            "ORDER BY seq DESC LIMIT 1",
+            *(chains[0].chain, gaps[0][0] if gaps else chains[0].seq + 1),
+        )
+        return None if row is None else wire.ChainHead(int(str(row[0])), str(row[1]))
 
     def _insert(self, event: Arrived, chain: int, now: str) -> None:
         head = event.head

@@ -1,4 +1,4 @@
-"""What admins order and doors answer, signed in `dsse` envelopes: Order, Reply, Attestation. Pure.
+"""What admins order, doors answer and collectors ack, signed in `dsse` envelopes. Pure.
 
 An order names each door with its epoch, so it is of use to one run of the daemon only. An epoch is
 `<count>-<16 hex>`: the count rises with every start, the hex is random at each. So an order is
@@ -20,13 +20,14 @@ from edge.link.dsse import KeyId, parsed
 from edge.link.wire import Digest, Natural, State, Utc
 
 COMMAND_TYPE = "application/vnd.doord.command+json"
+ACK_TYPE = "application/vnd.doord.ack+json"
 REPLY_TYPE = "application/vnd.doord.reply+json"
 ATTESTATION_TYPE = "application/vnd.doord.attestation+json"
-ACK_TYPE = "application/vnd.doord.ack+json"
 
 MAX_DOORS = 500  # of one order
 MAX_ORDER_BYTES = 64 * 1024  # of its envelope: 500 doors take 45 kB
 MAX_REPORT_BYTES = 16 * 1024  # of the envelope of a reply or an attestation
+MAX_ACK_BYTES = 4 * 1024  # of the envelope of an ack
 MAX_AHEAD_S = 30.0  # how far away an order's end may be
 RESTRAINING = frozenset({"lock", "lockdown"})
 """What only locks: obeyed with less, since to refuse it leaves a door open, and twice is as once."""
@@ -78,11 +79,16 @@ class Attestation(_Message, frozen=True):
 
 
 class Ack(_Message, frozen=True):
-    """What a collector has stored of a door: every event up to `seq`."""
+    """What a collector has stored of a door's events: all up to `seq`, with this one's bytes.
+
+    The digest ties it to this chain: an ack of the same number of another one, from before a ledger
+    was lost or restored, acknowledges nothing.
+    """
 
     site: Id
     door: Id
-    seq: Natural
+    seq: Annotated[int, Meta(ge=1)]
+    prev: Digest  # SHA-256 of the bytes of event `seq`, as in wire.ChainHead
     at: Utc
 
 
@@ -152,7 +158,9 @@ def decode_attestation(payload: bytes) -> Attestation:
 
 def decode_ack(payload: bytes) -> Ack:
     """Raises PayloadError."""
-    return parsed(payload, Ack, "ack", MAX_REPORT_BYTES)
+    message = parsed(payload, Ack, "ack", MAX_ACK_BYTES)
+    utc(message.at)
+    return message
 
 
 def _checked(order: Order) -> Order:
