@@ -185,8 +185,8 @@ def as_csv(entries: Iterable[Entry]) -> Iterator[str]:
 
 def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([_safe(cell) for cell in cells])
-    return text.getvalue()
+    csv.writer(text).writerow([_safe(cell) for cell in cells])
+    return text.getvalue().removesuffix("\r\n")  # which has to be its, or it leaves line ends unquoted
 
 
 def _safe(cell: object) -> object:

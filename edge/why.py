@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge.link.details import NOT_ASKED, PERMITTED, Details, Near
+from edge.link.details import NOT_ASKED, PERMITTED, Details
 from edge.link.wire import Denied, Dropped, Event, Granted, Notice
 from edge.log_view import printable
 from edge.values import Reason
@@ -75,7 +75,9 @@ def _nearest(details: Details) -> str:
     if best is None:
         return "nothing was compared"
     verdict = "near enough" if best.distance < details.threshold else "too far"
-    return f"nearest: {_near(best)}, less than {details.threshold:.2f} is needed: {verdict}"
+    is_close = abs(best.distance - details.threshold) < 0.01  # two decimals would hide which side it is on
+    distance, needed = (f"{value:.{4 if is_close else 2}f}" for value in (best.distance, details.threshold))
+    return f"nearest: {best.subject} at {distance}, less than {needed} is needed: {verdict}"
 
 
 def _runner_up(details: Details) -> str:
@@ -84,11 +86,8 @@ def _runner_up(details: Details) -> str:
         return "" if best is None else "next: nobody else is enrolled"
     gap = other.distance - best.distance
     verdict = "clear" if gap >= details.margin else "too close to tell them apart"
-    return f"next: {_near(other)}, {gap:.2f} farther, {details.margin:.2f} is needed: {verdict}"
-
-
-def _near(near: Near) -> str:
-    return f"{near.subject} at {near.distance:.2f}"
+    needed = f"{details.margin:.2f} is needed: {verdict}"
+    return f"next: {other.subject} at {other.distance:.2f}, {gap:.2f} farther, {needed}"
 
 
 def _votes(details: Details) -> str:

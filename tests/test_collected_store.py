@@ -11,6 +11,7 @@ import pytest
 from collecting import FixedRoster, Numbered, gaps, known, rows
 from signing import NOW, an_attestation, attested, in_s, new_signer
 
+from edge.admin.collected import Collected
 from edge.admin.intake import Intake
 from edge.admin.placing import read_event, without
 from edge.admin.store import GIVEN_UP_AFTER, EventStore, Finding
@@ -116,7 +117,7 @@ def test_what_the_door_says_it_dropped_is_not_waited_for(desk):
         "GapExplained: events 3 to 5 are not on the door any more, it says",
     ]
     assert gaps(desk.store) == [(3, 5, "dropped: event 11 says so"), (6, 7, None)]
-    assert desk.ack == 5
+    assert desk.ack == 2
     desk.events(sent[5], sent[6])
     assert desk.ack == 11
 
@@ -365,3 +366,78 @@ def test_the_head_of_a_chain_reads_as_the_door_wrote_it():
     event = read_event(payload)
     assert (event.head.seq, event.head.kind, event.digest) == (1, "ExitRequested", door.head.prev)
     assert event.head.prev == wire.GENESIS.prev
+
+
+# what `doord log verify --store` finds
+
+
+@pytest.fixture
+def full(desk):
+    """300 events of a door, and the head that it signed."""
+    door = Numbered()
+    desk.events(*door.some(300))
+    desk.attest(seq=300, prev=door.head.prev)
+    return desk, door
+
+
+def verdict(desk: Desk) -> list[tuple[str, int | None]]:
+    with Collected(desk.store.path) as store:
+        return [(name, flaw and flaw.seq) for name, flaw in store.verify(None)]
+
+
+def test_what_was_collected_is_whole(full):
+    desk, _ = full
+    assert verdict(desk) == [("front (1)", None)]
+
+
+def test_collected_events_of_which_there_is_no_beginning_are_whole_from_there_on(desk):
+    door = Numbered()
+    desk.events(*door.some(30)[20:])
+    assert verdict(desk) == [("front (1) from event 21 on", None)]
+
+
+@pytest.mark.parametrize("seq", [1, 2, 150, 299, 300])
+def test_whichever_collected_event_is_altered_it_is_named(full, seq):
+    desk, door = full
+    altered = door.sent[seq].replace(b"press", b"Press")
+    desk.store.connection.execute("UPDATE event SET payload = ? WHERE seq = ?", (altered, seq))
+    assert verdict(desk) == [("front (1)", seq)]
+
+
+@pytest.mark.parametrize("seq", [1, 2, 150, 299, 300])
+def test_whichever_collected_event_is_deleted_it_is_named(full, seq):
+    desk, _ = full
+    desk.store.connection.execute("DELETE FROM event WHERE seq = ?", (seq,))
+    assert verdict(desk) == [("front (1)", seq)]
+
+
+def test_a_chain_that_was_cut_and_made_to_look_whole_contradicts_the_signed_head(full):
+    desk, door = full
+    digest = read_event(door.sent[250]).digest
+    for statement in (
+        "DELETE FROM event WHERE seq > 250",
+        f"UPDATE chain SET seq = 250, digest = '{digest}', vouched = 250",
+        f"UPDATE door SET seq = 250, prev = '{digest}'",
+    ):
+        desk.store.connection.execute(statement)
+    assert verdict(desk) == [("front (1)", 251)]
+
+
+def test_a_chain_that_was_written_anew_from_some_event_on_contradicts_the_signed_head(full):
+    desk, door = full
+    forger = Numbered(wire.ChainHead(199, read_event(door.sent[199]).digest), grain=3)
+    for payload in forger.some(101):
+        event = read_event(payload)
+        desk.store.connection.execute(
+            "UPDATE event SET payload = ?, digest = ?, prev = ? WHERE seq = ?",
+            (payload, event.digest, event.head.prev, event.head.seq),
+        )
+    desk.store.connection.execute("UPDATE chain SET digest = ?", (forger.head.prev,))
+    assert verdict(desk) == [("front (1)", 300)]
+
+
+def test_a_signed_head_that_was_altered_is_a_flaw_itself(full):
+    desk, door = full
+    forged = attested(an_attestation(seq=300, prev=door.head.prev), new_signer())
+    desk.store.connection.execute("UPDATE door SET report = ?", (forged,))
+    assert verdict(desk) == [("front, signed head", 300), ("front (1)", None)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -71,35 +72,42 @@ class Collected:
     def verify(self, door: str | None) -> Iterator[tuple[str, Flaw | None]]:
         """Each chain by name, and its first record that is broken or missing.
 
-        The last head that the door signed is a witness of the chain that it vouches for.
+        Witness is the last head that the door signed, of the chain that has that event, else of the one
+        that grew last. A signature that does not hold is a flaw by itself.
         """
-        query = "SELECT door, chain, first, before, seq, digest FROM chain WHERE ?1 IS NULL OR door = ?1"
+        query = "SELECT door, chain, first, before, seq, digest FROM chain WHERE door = coalesce(?, door) "
         with sqlite_faults(self._path):
-            for name, chain, first, before, seq, digest in self._connection.execute(
-                f"{query} ORDER BY door, chain", (door,)
-            ).fetchall():
-                rows = self._connection.execute(
-                    "SELECT seq, payload FROM event WHERE door = ? AND chain = ? ORDER BY seq", (name, chain)
-                )
-                start, head = wire.ChainHead(first - 1, before), wire.ChainHead(seq, digest)
-                yield f"{name} ({chain})", first_flaw(rows, head, self._witness(name, chain), start)
+            chains = self._connection.execute(f"{query}ORDER BY door, chain", (door,)).fetchall()
+            for name, group in itertools.groupby(chains, key=lambda row: row[0]):
+                (of_chain, signed), flaw = self._witness(name)
+                if flaw:
+                    yield f"{name}, signed head", flaw
+                for _, chain, first, before, seq, digest in group:
+                    start, head = wire.ChainHead(first - 1, before), wire.ChainHead(seq, digest)
+                    witness = signed if of_chain == chain else wire.GENESIS
+                    where = f"{name} ({chain})" if first == 1 else f"{name} ({chain}) from event {first} on"
+                    yield where, first_flaw(self._records(name, chain), head, witness, start)
 
-    def _witness(self, door: str, chain: int) -> wire.ChainHead:
-        """What the door signed last, where the collector found that it is of this chain."""
-        row = self._connection.execute(
-            "SELECT report, key FROM door JOIN chain USING (door) WHERE door = ? AND chain = ? "
-            "AND vouched = door.seq AND judged = 'vouched'",
-            (door, chain),
-        ).fetchone()
+    def _records(self, door: str, chain: int) -> sqlite3.Cursor:
+        query = "SELECT seq, payload FROM event WHERE door = ? AND chain = ? ORDER BY seq"
+        return self._connection.execute(query, (door, chain))
+
+    def _witness(self, door: str) -> tuple[tuple[int, wire.ChainHead], Flaw | None]:
+        """What the door signed last, and of which chain."""
+        query = "SELECT chain FROM chain WHERE door = ? ORDER BY grown DESC LIMIT 1"
+        current: int = self._connection.execute(query, (door,)).fetchone()[0]
+        row = self._connection.execute("SELECT report, key, seq FROM door WHERE door = ?", (door,)).fetchone()
         if row is None:
-            return wire.GENESIS
+            return (current, wire.GENESIS), None
         try:
             key = dsse.decode_key(msgspec.json.decode(row[1], type=dict[str, object]))
             site = self._connection.execute("SELECT site FROM meta").fetchone()[0]
             said = opened_attestation(row[0], site, door, {key.keyid: key})
-        except (PayloadError, msgspec.MsgspecError):
-            return wire.GENESIS  # what was altered in the store is no witness
-        return wire.ChainHead(said.seq, said.prev)
+        except (PayloadError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return (current, wire.GENESIS), Flaw(row[2], f"is not signed for: {error}")
+        query = "SELECT chain FROM event WHERE door = ? AND seq = ? AND digest = ?"
+        found = self._connection.execute(query, (door, said.seq, said.prev)).fetchone()
+        return (found[0] if found else current, wire.ChainHead(said.seq, said.prev)), None
 
     def status(self, now: datetime) -> list[DoorCollected]:
         """A row for each door of which there is anything."""
@@ -116,7 +124,7 @@ class Collected:
         )
         with sqlite_faults(self._path):
             rows = self._connection.execute(query).fetchall()
-        return [DoorCollected(*found, silent_since=_silent_since(heard_at, now)) for *found, heard_at in rows]
+        return [_judged(DoorCollected(*row), now) for row in rows]
 
     def _entries(self, query: str, values: tuple[object, ...]) -> Iterator[Entry]:
         with sqlite_faults(self._path), contextlib.closing(self._connection.execute(query, values)) as rows:
@@ -131,7 +139,8 @@ def _query(wanted: Wanted, end: str, last: int) -> tuple[str, tuple[object, ...]
     return f"{_COLUMNS}{where}{among}AND {end}", (wanted.since, wanted.until, wanted.door, *kinds, last)
 
 
-def _silent_since(heard_at: str | None, now: datetime) -> str | None:
-    if heard_at is None:
-        return None
-    return heard_at if now - orders.utc(heard_at) > timedelta(seconds=SILENT_S) else None
+def _judged(row: DoorCollected, now: datetime) -> DoorCollected:
+    """With when it was heard last only where that is too long ago."""
+    heard_at = row.silent_since
+    is_silent = heard_at is not None and now - orders.utc(heard_at) > timedelta(seconds=SILENT_S)
+    return row if is_silent else replace(row, silent_since=None)
