@@ -49,6 +49,10 @@ class Keeper(Protocol):
     def head(self) -> wire.ChainHead:
         """Number and digest of the last event."""
 
+    @property
+    def undelivered(self) -> int:
+        """How many events wait for delivery."""
+
     def open(self) -> wire.Gap | None:
         """Raises LedgerError."""
 
@@ -147,6 +151,11 @@ class Recorder:
         self._said_at = float("-inf")
         self._workers = (Worker("recorder", self.step), Worker("patience", self.be_patient))
 
+    @property
+    def undelivered(self) -> int:
+        """How many events on the disk wait for delivery."""
+        return self._ledger.undelivered
+
     # Any thread
 
     def post(self, event: wire.Event, details: bytes | None = None) -> None:
@@ -172,8 +181,8 @@ class Recorder:
         for worker in self._workers:
             worker.tend(self._clock())
 
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Commit what waits, end both threads; takes little more than `timeout_s`."""
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Commit what waits, end both threads; takes little more than `timeout_s`. It can be read still."""
         until = self._clock() + timeout_s
         for worker in self._workers:
             worker.stop(timeout_s)
@@ -184,7 +193,11 @@ class Recorder:
             self._commit(_BATCH)
         if self._pending:
             log.error("%d events are lost: %s", len(self._pending), self.fault or "no time to write them")
-        self._ledger.close()
+
+    def close(self) -> None:
+        """Release the ledger, unless its disk hangs."""
+        if not any(worker.alive for worker in self._workers):
+            self._ledger.close()
 
     def _take(self, entry: _Entry) -> None:
         if self._inbox.qsize() < _WAITING:

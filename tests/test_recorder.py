@@ -141,7 +141,7 @@ def test_with_its_threads_a_hanging_disk_holds_up_nobody_who_posts_and_no_grant(
     assert 400 < recorder.lost <= 501
     ledger.moves.set()
     wait_until(lambda: ledger.head.seq == 1500 - recorder.lost + 3, "all that waited")
-    recorder.close()
+    recorder.stop()
     kinds = [event.kind for event in told(tmp_path / "events.db")]
     assert (kinds[1], kinds[-1]) == ("EventUnsynced", "EventsDropped")
     assert told(tmp_path / "events.db")[-1].count == recorder.lost
@@ -209,6 +209,7 @@ def test_a_disk_that_refuses_from_the_start_lets_the_door_work_and_is_tried_agai
 def test_a_damaged_ledger_is_set_aside_and_the_chain_goes_on_and_says_so(scene, caplog):
     scene.recorder.post(a_notice())
     scene.step()
+    scene.recorder.stop()
     scene.recorder.close()
     scene.path.write_bytes(b"rotten" * 1000)
     scene.recorder = Recorder(scene.ledger, lambda: SETTING, lambda: None, clock=lambda: scene.now)
@@ -283,7 +284,7 @@ def test_a_clock_that_jumps_breaks_no_chain(scene):
 def test_a_stop_commits_what_waits(scene):
     for i in range(250):
         scene.recorder.post(a_notice(str(i)))
-    scene.recorder.close()
+    scene.recorder.stop()
     with closing(LedgerView(scene.path)) as view:
         assert view.head.seq == 250
         assert view.verify() is None

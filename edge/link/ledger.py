@@ -63,6 +63,7 @@ class Ledger:
         self._cursor = self._kept_cursor = 0
         self._head_told = True  # whether the last attempt to write the head's file worked
         self._in_log = 0  # rows since the last checkpoint
+        self.inherited = 0  # number of the last event when it was opened
         self.damaged: str | None = None  # what a reader stumbled over; for who writes to act upon
 
     @property
@@ -106,6 +107,7 @@ class Ledger:
         with self._turn:
             self._view = view
         self._cursor = self._kept_cursor = min(cursor, self._head.seq)
+        self.inherited = self._head.seq
         self.damaged = None
         return gap
 

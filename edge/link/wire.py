@@ -70,6 +70,8 @@ class Status(_Message, frozen=True):
     gallery: int | None
     backend: str  # what runs the models
     simulation: bool
+    events_lost: Natural = 0  # since the start: the disk took them not, nor was there memory for them
+    ledger_fault: str | None = None  # why events are not on disk now, in words
 
 
 class State(_Message, frozen=True):
@@ -326,7 +328,8 @@ def encode(message: Status | State | Event | ChainHead) -> bytes:
     """JSON; long texts are cut. Raises PayloadError above MAX_BYTES."""
     if isinstance(message, Status):
         why_not = [_short(why) for why in message.why_not[:_MAX_TEXTS]]
-        message = msgspec.structs.replace(message, why_not=why_not)
+        ledger_fault = _shortened(message.ledger_fault)
+        message = msgspec.structs.replace(message, why_not=why_not, ledger_fault=ledger_fault)
     elif isinstance(message, State):
         message = msgspec.structs.replace(
             message, fault=_shortened(message.fault), gallery_refusal=_shortened(message.gallery_refusal)
