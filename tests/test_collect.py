@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-from broker import PATIENCE_S, Broker, die_with_parent, wait_until
+from broker import PATIENCE_S, Broker, wait_until
 from collecting import FixedRoster, Numbered, findings, rows
+from kill_run import run
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from signing import NOW, an_attestation, attested, in_s, keys_of, new_signer
@@ -239,26 +236,8 @@ def test_a_folder_with_lines_of_others_is_refused(tmp_path):
         lines.follow(store, NOW)
 
 
-def test_killed_at_any_moment_the_collector_loses_nothing_and_stores_nothing_twice(tmp_path, broker, door):
-    """Five kill -9 under load, each collector picking up where the last one was torn away."""
-    path, numbered, count = tmp_path / "s" / "e.db", Numbered(), 1000
-    sending = threading.Thread(target=lambda: [door.send(numbered.next()) for _ in range(count)])
-    worker = [sys.executable, str(Path(__file__).parent / "collect_worker.py"), str(path), str(broker.port)]
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(worker, preexec_fn=die_with_parent, env=os.environ)
-
-    process = start()
-    wait_until(lambda: "doord/hq/door/+/event" in broker.log, "the collector subscribes")
-    sending.start()
-    for seen in range(5):
-        wait_until(lambda seen=seen: len(stored(path)) > seen * count // 8, "some are stored")
-        process.send_signal(signal.SIGKILL)
-        process.wait(PATIENCE_S)
-        time.sleep(0.05)
-        process = start()
-    sending.join(60)
-    wait_until(is_stored(path, count), "all are stored", 60)
-    process.send_signal(signal.SIGKILL)
-    process.wait(PATIENCE_S)
-    assert stored(path) == [(1, seq, payload) for seq, payload in numbered.sent.items()]
+def test_killed_at_any_moment_door_broker_and_collector_lose_nothing_and_store_nothing_twice(tmp_path):
+    """A tenth of what `kill_run.py 10000 10 5 10` does; each begins again where it was torn away."""
+    result = run(tmp_path, 1000, {"broker": 2, "collector": 2, "door": 2}, patience_s=100)
+    assert (result.made, result.lost, result.twice, result.in_order) == (1000, 0, 0, True)
+    assert result.chain == "front (1): None"

@@ -14,7 +14,7 @@ from signing import NOW, an_attestation, attested, in_s, new_signer
 from edge.admin.collected import Collected
 from edge.admin.intake import Intake
 from edge.admin.placing import read_event, without
-from edge.admin.store import GIVEN_UP_AFTER, EventStore, Finding
+from edge.admin.store import BEFORE, GIVEN_UP_AFTER, EventStore, Finding
 from edge.errors import GalleryError, PayloadError
 from edge.link import orders, wire
 
@@ -99,8 +99,7 @@ def test_a_gap_is_told_and_holds_the_acknowledgement_until_it_is_filled(desk):
 def test_in_whatever_order_events_come_all_are_stored_once_and_none_is_left_missing(desk):
     door = Numbered()
     sent = door.some(60)
-    desk.events(sent[0])
-    mixed = sent[1:] * 2
+    mixed = sent * 2
     random.Random(5).shuffle(mixed)
     for payload in mixed:
         desk.events(payload)
@@ -142,11 +141,41 @@ def test_what_only_the_broker_sends_again_gives_no_gap_up(desk):
     assert desk.ack == 3
 
 
-def test_collecting_begins_with_whatever_a_door_still_has(desk):
+def test_a_door_that_was_there_before_the_collector_sends_what_was_before(desk):
     door = Numbered()
     sent = door.some(12)
-    assert desk.events(*sent[9:]) == ["Began: collected from event 10 on"]
+    told = desk.events(*sent[9:])
+    assert told == ["Began: collected from event 10 on, unless the door sends what was before"]
+    assert desk.ack is None
+    assert desk.events(*sent) == ["GapFilled: up to 9 nothing that was missing is missing any more"]
+    assert (gaps(desk.store), desk.ack) == ([], 12)
+    assert verdict(desk) == [("front (1)", None)]
+
+
+def test_a_door_that_will_not_send_what_was_before_is_acknowledged_from_there_on(desk):
+    door = Numbered()
+    sent = door.some(12)
+    desk.events(*sent[9:])
+    desk.events(*sent[6:])  # an earlier collector had acknowledged the first six
+    assert (gaps(desk.store), desk.ack) == ([(1, 6, BEFORE)], None)
+    assert verdict(desk) == [("front (1) from event 7 on", None)]
+    for _ in range(GIVEN_UP_AFTER - 1):
+        desk.events(*sent[6:])
+    assert desk.ack is None
+    assert desk.events(*sent[6:]) == []
     assert desk.ack == 12
+
+
+def test_what_was_given_up_is_stored_all_the_same_when_it_comes_late(desk):
+    door = Numbered()
+    sent = door.some(8)
+    desk.events(*sent[:3], *sent[5:])
+    for _ in range(GIVEN_UP_AFTER):
+        desk.events(*sent[5:])
+    assert gaps(desk.store) == [(4, 5, "lost: the door no longer sends them")]
+    desk.events(sent[4], sent[3])
+    assert gaps(desk.store) == []
+    assert verdict(desk) == [("front (1)", None)]
 
 
 def test_a_restored_backup_shows_as_a_fork_and_both_sides_of_it_are_kept(desk):

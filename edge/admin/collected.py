@@ -114,7 +114,7 @@ class Collected:
         query = (
             "SELECT chain.door, chain, first, chain.seq, vouched, "
             "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
-            "AND gap.chain = chain.chain AND (why IS NULL OR why NOT LIKE 'dropped:%')), "
+            "AND gap.chain = chain.chain AND (why IS NULL OR why LIKE 'lost:%')), "
             "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
             "AND gap.chain = chain.chain AND why LIKE 'dropped:%'), "
             "(SELECT count(*) - 1 FROM chain AS other WHERE other.door = chain.door), heard_at "

@@ -91,8 +91,8 @@ class Book(Protocol):
     def prev_at(self, chain: int, seq: int) -> str | None:
         """What an event says of the digest of the one before."""
 
-    def open_gap(self, chain: int, seq: int) -> tuple[int, int] | None:
-        """The open gap, first to last, that a number lies in."""
+    def gap_of(self, chain: int, seq: int) -> tuple[int, int] | None:
+        """The gap, first to last, that a number lies in."""
 
 
 class Where(Enum):
@@ -130,7 +130,7 @@ def place(event: Arrived, book: Book) -> Place:
     current = chains[0]
     if seq > current.seq + 1:
         return Place(Where.BEHIND_GAP, current.chain, (current.seq + 1, seq - 1))
-    gap = book.open_gap(current.chain, seq)
+    gap = book.gap_of(current.chain, seq)
     if gap and _fits(event, current.chain, book):
         return Place(Where.IN_GAP, current.chain, gap)
     return Place(Where.FORK, max(chain.chain for chain in chains) + 1)

@@ -21,6 +21,9 @@ from edge.link import wire
 APPLICATION_ID = 0x44455654  # "DEVT"
 FORMAT = 1
 GIVEN_UP_AFTER = 3  # times that what follows a gap is sent again, and what is missing still is not
+BEFORE = "not collected: from before"
+"""Why the first number that came is not 1. Waited for all the same, until the door sends again without it."""
+_WAITED = f"(why IS NULL OR (why = '{BEFORE}' AND resent < {GIVEN_UP_AFTER}))"
 _SCHEMA = (
     "CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL, "
     "site TEXT NOT NULL, client TEXT NOT NULL) STRICT",
@@ -153,13 +156,15 @@ class DoorBook:
         row = self._one("SELECT prev FROM event WHERE door = ? AND chain = ? AND seq = ?", chain, seq)
         return None if row is None else str(row[0])
 
-    def open_gap(self, chain: int, seq: int) -> tuple[int, int] | None:
-        """The open gap, first to last, that a number lies in."""
-        gaps = self._open_gaps(chain)
-        return next((gap for gap in gaps if gap[0] <= seq <= gap[1]), None)
+    def gap_of(self, chain: int, seq: int) -> tuple[int, int] | None:
+        """The gap, first to last, that a number lies in."""
+        query = "SELECT first, last FROM gap WHERE door = ? AND chain = ? AND ? BETWEEN first AND last"
+        gap: tuple[int, int] | None = self._connection.execute(query, (self.door, chain, seq)).fetchone()
+        return gap
 
-    def _open_gaps(self, chain: int) -> list[tuple[int, int]]:
-        query = "SELECT first, last FROM gap WHERE door = ? AND chain = ? AND why IS NULL ORDER BY first"
+    def _waited_for(self, chain: int) -> list[tuple[int, int]]:
+        wanted = f"WHERE door = ? AND chain = ? AND {_WAITED}"
+        query = f"SELECT first, last FROM gap {wanted} ORDER BY first"  # noqa: S608  # text of our own
         return self._connection.execute(query, (self.door, chain)).fetchall()
 
     # What the collector does
@@ -190,7 +195,7 @@ class DoorBook:
         chains = self.chains()
         if not chains:
             return None
-        gaps = self._open_gaps(chains[0].chain)
+        gaps = self._waited_for(chains[0].chain)
         row = self._one(
             "SELECT seq, digest FROM event WHERE door = ? AND chain = ? AND seq < ? "
             "ORDER BY seq DESC LIMIT 1",
@@ -207,7 +212,7 @@ class DoorBook:
             + (event.payload,),
         )
 
-    def _begin(self, event: Arrived, found: Place, _now: str) -> list[tuple[str, str]]:
+    def _begin(self, event: Arrived, found: Place, now: str) -> list[tuple[str, str]]:
         head = event.head
         before = self.chains()
         self._connection.execute(
@@ -215,7 +220,10 @@ class DoorBook:
             (self.door, found.chain, head.seq, head.prev, head.seq, event.digest, self._turn()),
         )
         if not before:
-            return [] if head.seq == 1 else [("Began", f"collected from event {head.seq} on")]
+            if head.seq == 1:
+                return []
+            self._put_gap(found.chain, (1, head.seq - 1), now, BEFORE)
+            return [("Began", f"collected from event {head.seq} on, unless the door sends what was before")]
         causes = "a restored backup, a swapped card, or events that somebody made up"
         return [
             (
@@ -235,8 +243,17 @@ class DoorBook:
         return [("Gap", f"{_numbers(*found.gap)} missing")]
 
     def _fill(self, event: Arrived, found: Place, now: str) -> list[tuple[str, str]]:
-        gap = found.gap or (event.head.seq, event.head.seq)
-        left = self._take_out(found.chain, gap, (event.head.seq, event.head.seq), now)
+        seq = event.head.seq
+        gap = found.gap or (seq, seq)
+        why = self._delete_gap(found.chain, gap)
+        if why == BEFORE:  # the door does send what was before, from here on
+            self._connection.execute(
+                "UPDATE chain SET first = ?, before = ? WHERE door = ? AND chain = ?",
+                (seq, event.head.prev, self.door, found.chain),
+            )
+        left = without(gap, (seq, seq))
+        for part in left:
+            self._put_gap(found.chain, part, now, why if why != BEFORE or part[1] < seq else None)
         return [] if left else [("GapFilled", f"up to {gap[1]} nothing that was missing is missing any more")]
 
     def _explain(self, event: Arrived, found: Place) -> list[tuple[str, str]]:
@@ -245,42 +262,38 @@ class DoorBook:
         out = event.explains
         if out is None:
             return []
-        for gap in self._open_gaps(found.chain):
+        at, why = event.head.at, f"dropped: event {event.head.seq} says so"
+        for gap in self._waited_for(found.chain):
             first, last = max(gap[0], out[0]), min(gap[1], out[1])
             if first <= last:
-                self._take_out(found.chain, gap, (first, last), event.head.at)
-                self._put_gap(
-                    found.chain, (first, last), event.head.at, f"dropped: event {event.head.seq} says so"
-                )
+                before = self._delete_gap(found.chain, gap)
+                for part in without(gap, (first, last)):
+                    self._put_gap(found.chain, part, at, before)
+                self._put_gap(found.chain, (first, last), at, why)
                 told.append(("GapExplained", f"{_numbers(first, last)} not on the door any more, it says"))
         return told
 
     def _sent_again(self, chain: int, seq: int, now: str) -> list[Finding]:
         """The door sends all that it does not know to be acknowledged: what it leaves out it won't send."""
-        row = self._one(
-            "UPDATE gap SET resent = resent + 1 WHERE door = ? AND chain = ? AND last = ? AND why IS NULL "
-            "RETURNING first, last, resent",
-            *(chain, seq - 1),
-        )
-        if row is None or int(str(row[2])) < GIVEN_UP_AFTER:
+        wanted = f"WHERE door = ? AND chain = ? AND last = ? AND {_WAITED}"
+        query = f"UPDATE gap SET resent = resent + 1 {wanted} RETURNING first, last, resent, why"  # noqa: S608
+        values = (self.door, chain, seq - 1)
+        row: tuple[int, int, int, str | None] | None = self._connection.execute(query, values).fetchone()
+        if row is None or row[2] < GIVEN_UP_AFTER or row[3] == BEFORE:
             return []
         self._connection.execute(
-            "UPDATE gap SET why = 'the door no longer sends them' WHERE door = ? AND chain = ? AND first = ?",
+            "UPDATE gap SET why = 'lost: the door no longer sends them' "
+            "WHERE door = ? AND chain = ? AND first = ?",
             (self.door, chain, row[0]),
         )
-        detail = f"{_numbers(int(str(row[0])), int(str(row[1])))} not sent any more: look on the door"
+        detail = f"{_numbers(row[0], row[1])} not sent any more: look on the door"
         return [Finding(now, self.door, "GapLost", detail)]
 
-    def _take_out(
-        self, chain: int, gap: tuple[int, int], out: tuple[int, int], now: str
-    ) -> list[tuple[int, int]]:
-        self._connection.execute(
-            "DELETE FROM gap WHERE door = ? AND chain = ? AND first = ?", (self.door, chain, gap[0])
-        )
-        left = without(gap, out)
-        for part in left:
-            self._put_gap(chain, part, now)
-        return left
+    def _delete_gap(self, chain: int, gap: tuple[int, int]) -> str | None:
+        """Why it was there."""
+        query = "DELETE FROM gap WHERE door = ? AND chain = ? AND first = ? RETURNING why"
+        why: str | None = self._connection.execute(query, (self.door, chain, gap[0])).fetchone()[0]
+        return why
 
     def _put_gap(self, chain: int, gap: tuple[int, int], now: str, why: str | None = None) -> None:
         self._connection.execute(
