@@ -470,9 +470,35 @@ def test_two_processes_do_not_hold_one_site(site):
         OpenSite(site.folder, PASSPHRASE)
 
 
-def test_a_site_is_not_made_over_another(site):
+def test_a_site_is_not_made_over_another(site, tmp_path):
+    before = sorted(site.folder.rglob("*"))
     with pytest.raises(AdminError, match=r"site\.keys: expected no site yet"):
         create_site(site.folder, settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW)
+    root = (site.folder / "root.keys").read_bytes()
+    with pytest.raises(AdminError, match=r"root\.keys: expected no site yet"):
+        create_site(
+            tmp_path / "new", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, [site.folder / "root.keys"]
+        )
+    assert (sorted(site.folder.rglob("*")), (site.folder / "root.keys").read_bytes()) == (before, root)
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_site_that_could_not_be_made_leaves_nothing_in_the_way_of_the_next_try(tmp_path, short):
+    phrases = [PASSPHRASE, ROOT_PASSPHRASE]
+    phrases[short] = "short"
+    with pytest.raises(GalleryError, match="at least 8 characters"):
+        create_site(tmp_path / "admin", settings(), *phrases, NOW)
+    assert list((tmp_path / "admin").iterdir()) == []
+    create_site(tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW)
+
+
+def test_a_site_that_is_broken_off_while_it_is_made_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Tree, "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        create_site(
+            tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, [tmp_path / "stick.keys"]
+        )
+    assert [path.name for path in tmp_path.rglob("*")] == ["admin"]
 
 
 @pytest.mark.parametrize(
