@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge.admin.doors import Revoked
+from edge.admin.model import Revoked
 from edge.admin.folder import OpenSite
 from edge.admin.keystore import BRIDGE, Keystore, signer_of
 from edge.admin.model import Door
