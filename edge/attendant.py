@@ -2,7 +2,9 @@
 
 Runs on the vision thread; `present` alone is called by the card readers' threads, and a card that
 is enough by itself needs no vision. A grant goes to the door with the time until which it is fresh,
-and only if its subject has the right to enter; the door's answer, not the wish, becomes the event.
+and only if its subject has the right to enter. Its event comes first: AccessGranted is on the disk
+before the door is asked, or the disk has had its time (`Record`). A door that then does not follow is
+an AccessDenied behind it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from edge.identity.credentials import Credential, Evidence
 from edge.identity.decide import Decider, Deciding, Step
 from edge.identity.match import compare
 from edge.identity.rights import Permitted
+from edge.link.details import NOT_ASKED, PERMITTED, details_of, encode_details
 from edge.link.wire import Event, NoticeKind, Setting, Stamp, attempt_event, notice
 from edge.values import Attempt, Deny, Gallery, Grant, Observation, Reason
 from edge.vision.loop import Seen
@@ -30,8 +33,22 @@ _SAME_CARD_S = 2.0  # a card held to the reader is read again and again: one pre
 class Opener(Protocol):
     """The door's controller, or its sibling in tests."""
 
+    @property
+    def refusal(self) -> Deny | None:
+        """Why no grant would be followed now, as far as is known."""
+
     def grant(self, grant: Grant, valid_until: float, answer: Callable[[Grant | Deny], None]) -> None:
         """Ask for the door; `answer` is told what became of it."""
+
+
+class Record(Protocol):
+    """Where events go, or its sibling in tests. Nothing here blocks or raises."""
+
+    def post(self, event: Event, details: bytes | None = None) -> None:
+        """Record an event; `details` stay on the door."""
+
+    def post_then(self, event: Event, details: bytes | None, then: Callable[[], None]) -> None:
+        """Record an event; `then` runs when it is on the disk, or has waited long enough."""
 
 
 class Gate(Protocol):
@@ -63,12 +80,12 @@ class Attendant:
         gate: Gate,
         gallery: Callable[[], Gallery | None],
         door: Opener,
-        post: Callable[[Event], None],
+        record: Record,
         setting: Callable[[], Setting],
         max_frame_age_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`post` must neither block nor raise; `gallery` and `setting` give what is in force now."""
+        """`gallery` and `setting` give what is in force now."""
         self.camera_fault: str | None = None
         self.camera_seen = False  # whether a frame was ever looked at
         self._decider = decider
@@ -76,7 +93,7 @@ class Attendant:
         self._gate = gate
         self._gallery = gallery
         self._door = door
-        self._post = post
+        self._record = record
         self._setting = setting
         self._max_age_s = max_frame_age_s
         self._clock = clock
@@ -114,13 +131,13 @@ class Attendant:
 
     def tell(self, kind: NoticeKind, detail: str) -> None:
         """Report something that is no attempt."""
-        self._post(notice(kind, detail, self._stamp(), self._setting()))
+        self._record.post(notice(kind, detail, self._stamp(), self._setting()))
 
     def _believe(self, subject: str, now: float) -> None:
         """A card in force: enough, or the claim that a face must now verify."""
         right, gallery = self._gate.permitted(subject), self._gallery()
         if isinstance(right, Deny):
-            self._report(_card_attempt(right, now))
+            self._report(_card_attempt(right, now), right.reason.value)
         elif Evidence.CARD in self._gate.enough():
             grant = Grant(subject, None)
             self._ask_for_door(_card_attempt(grant, now), grant, now + _CARD_FRESH_S)
@@ -200,18 +217,25 @@ class Attendant:
         return attempt.last.taken_at + self._max_age_s
 
     def _ask_for_door(self, attempt: Attempt, grant: Grant, valid_until: float) -> bool:
-        """Whether the door was asked; it is not for a subject without the right."""
+        """Whether the door will be asked; not for a subject without the right, nor when it would refuse."""
         right = self._gate.permitted(grant.subject) if self._is_enrolled(grant) else Deny(Reason.UNAUTHORIZED)
         if isinstance(right, Deny):
-            self._report(replace(attempt, decision=right))
+            self._report(replace(attempt, decision=right), right.reason.value)
+            return False
+        refusal = self._door.refusal
+        if refusal is not None:
+            self._report(replace(attempt, decision=refusal), PERMITTED)
             return False
 
         def answer(came: Grant | Deny) -> None:  # on the door's thread
             if isinstance(came, Deny):
                 self._not_opened.put(grant.subject)
-            self._report(replace(attempt, decision=came))
+                self._report(replace(attempt, decision=came), PERMITTED)
 
-        self._door.grant(replace(grant, extended=right.extended), valid_until, answer)
+        def ask() -> None:  # when the event is on the disk, or has waited long enough
+            self._door.grant(replace(grant, extended=right.extended), valid_until, answer)
+
+        self._report(attempt, PERMITTED, ask)
         return True
 
     def _is_enrolled(self, grant: Grant) -> bool:
@@ -219,8 +243,16 @@ class Attendant:
         gallery = self._gallery()
         return grant.distance is None or (gallery is not None and grant.subject in gallery.subjects)
 
-    def _report(self, attempt: Attempt) -> None:
-        self._post(attempt_event(attempt, self._stamp(), self._setting()))
+    def _report(
+        self, attempt: Attempt, right: str = NOT_ASKED, then: Callable[[], None] | None = None
+    ) -> None:
+        """Record an attempt. `right`: what the rights said; `then`: see Record."""
+        event = attempt_event(attempt, self._stamp(), self._setting())
+        details = encode_details(details_of(attempt, event, right))
+        if then is None:
+            self._record.post(event, details)
+        else:
+            self._record.post_then(event, details, then)
 
     @staticmethod
     def _stamp() -> Stamp:

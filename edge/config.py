@@ -158,6 +158,16 @@ class MqttConfig(_Section, frozen=True):
     keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30
     heartbeat_s: Annotated[float, Meta(ge=1, le=3600)] = 60
     home_assistant: bool = True  # the door's sensors are announced to it
+    # what ends the sending of an event: that the broker has it, which a broker's crash may undo, or
+    # that the site's collector has stored it
+    acks: Literal["puback", "collector"] = "puback"
+
+
+class EventsConfig(_Section, frozen=True):
+    """How long the door keeps its events. What either bound drops, an event says."""
+
+    keep_days: Annotated[float, Meta(ge=1, le=3650)] = 90
+    max_mb: Annotated[int, Meta(ge=8, le=65536)] = 256  # of the ledger: 100,000 events take about 130
 
 
 class SyncConfig(_Section, frozen=True):
@@ -191,6 +201,7 @@ class Config(_Section, frozen=True):
     access: AccessConfig = AccessConfig()
     readers: ReadersConfig = ReadersConfig()
     sync: SyncConfig = SyncConfig()
+    events: EventsConfig = EventsConfig()
     mqtt: MqttConfig | None = None
 
     @property
@@ -202,6 +213,11 @@ class Config(_Section, frozen=True):
     def key_path(self) -> Path:
         """The gallery's key file."""
         return Path(self.key_file) if self.key_file else Path(self.state_dir) / "gallery.key"
+
+    @property
+    def events_path(self) -> Path:
+        """The ledger of events."""
+        return Path(self.state_dir) / "events.db"
 
     @property
     def cards_path(self) -> Path:

@@ -1,6 +1,6 @@
 """The running door: `build` wires it, `run` keeps it alive. The only file that knows all its parts.
 
-Threads: main (signals, watching the others), camera, vision, door, control, and the link's own.
+Threads: main (signals, watching the others), camera, vision, door, recorder, control, the link's own.
 A fault in main or door locks the door and ends the process, systemd starts it again; any other
 thread is started again with back-off while the door goes on.
 """
@@ -14,8 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
+
+from securesystemslib.signer import Key
 
 from edge import __version__
 from edge.access import Access
@@ -36,17 +39,15 @@ from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.joined import with_broker
 from edge.journal import notify, said
-from edge.link import wire
-from edge.link.discovery import announce
-from edge.link.mqtt import MqttLink
+from edge.link.ledger import Ledger
 from edge.link.orders import Order
-from edge.link.outbox import MemoryOutbox
-from edge.link.port import Link, NullLink
 from edge.membership import Membership
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
+from edge.recorder import Recorder
 from edge.reporter import Reporter, Standalone
 from edge.site import Content
 from edge.ties import Ties, tied
+from edge.uplink import open_link
 from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
@@ -73,23 +74,28 @@ class Daemon:
         config: Config,
         lines: LockLines,
         open_source: Callable[[], CameraSource],
-        link: Link,
         inputs: DoorInputs | None = None,
         signals: DoorSignals | None = None,
         clock: Clock | None = None,
         ties: Ties | None = None,
     ) -> None:
         self._config = config
-        self.link = link
+        self.ledger = Ledger(config.events_path, config.events.keep_days, config.events.max_mb << 20)
+        self.recorder = Recorder(
+            self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
+        )
         self.doorman = Doorman(Path(config.state_dir))
         self.faces = Faces(config)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
         self.member = self._membership(ties) if ties else None
+        self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self.grabber = Grabber(open_source, config.camera)
-        self.meter = Meter(lambda: self.grabber.delivered, link.set_vitals)
+        self.meter = Meter(lambda: self.grabber.delivered, self.link.set_vitals)
         site = self.member or Standalone()
-        self.reporter = Reporter(config, self.faces, link, self._why_not, site, self.meter)
+        self.reporter = Reporter(
+            config, self.faces, self.link, self.recorder, self._why_not, site, self.meter
+        )
         self.door = DoorController(
             lines,
             config.door,
@@ -106,7 +112,7 @@ class Daemon:
             self.access,
             self.faces.gallery,
             self.door,
-            self.reporter.post,
+            self.reporter,
             self.reporter.setting,
             max_age_s,
         )
@@ -122,6 +128,7 @@ class Daemon:
     def start(self) -> None:
         """Lock the door, then start everything. Raises LineError."""
         self.door.start()
+        self.recorder.start()
         self.link.start()
         loop = self._loop = self._vision()
         self._control = ControlServer(
@@ -143,6 +150,15 @@ class Daemon:
             self._workers += self.member.workers()
         self.watch()
         notify("READY=1")
+
+    def _trusted_now(self) -> datetime | None:
+        return self.clock.now_utc() if self.clock.trusted else None
+
+    def _ack_keys(self) -> dict[str, Key]:
+        return self.member.ack_keys if self.member else {}
+
+    def _ack_refused(self, why: str) -> None:
+        self.attendant.tell("AckRefused", why)
 
     def _vision(self) -> VisionLoop | None:
         pipeline = self.faces.pipeline
@@ -214,6 +230,7 @@ class Daemon:
             raise LineError(f"the door's thread has not turned for {now - self.door.beat:.1f} s")
         for worker in self._workers:
             worker.tend(now)
+        self.recorder.tend()
         self.link.tend()
         if self.member is not None:
             self.member.tend()
@@ -262,7 +279,9 @@ class Daemon:
             self._control.close()
         if self.member is not None:
             self.member.close()
+        self.recorder.stop()
         self.link.close()
+        self.recorder.close()
         self.faces.close()
 
     def _on_notice(self, kind: DoorNotice, detail: str) -> None:
@@ -314,27 +333,12 @@ def build(
     if ties is not None:
         config = with_broker(config, ties.joined)
     try:
-        return Daemon(config, lines, source, _link(config, ties), inputs, signals, ties=ties)
+        return Daemon(config, lines, source, inputs, signals, ties=ties)
     except LineError:  # a reader's lines
         for held in (lines, inputs, signals):
             if held is not None:
                 held.close()
         raise
-
-
-def _link(config: Config, ties: Ties | None) -> Link:
-    """The link; a door whose certificate files are unusable works without one, and says so."""
-    if config.mqtt is None:
-        return NullLink()
-    outbox = MemoryOutbox(Path(config.state_dir) / "events.head")
-    attest = ties.voice.attest if ties else None
-    topics = wire.Topics(config.site, config.door_id)
-    told = announce(topics, __version__, config.mqtt.heartbeat_s) if config.mqtt.home_assistant else None
-    try:
-        return MqttLink(config.mqtt, topics, outbox, config.simulation, attest, told)
-    except ConfigError as error:
-        log.error("no broker: %s; mend it and restart, the door works on", error)
-        return NullLink()
 
 
 def run(config: Config) -> int:

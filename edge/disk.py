@@ -150,6 +150,21 @@ def open_database(path: Path, application_id: int) -> sqlite3.Connection:
         return _connect(path, "rw")
 
 
+def connect_to_database(path: Path, application_id: int, write: bool) -> sqlite3.Connection:
+    """A database that is doord's but was not read through: for one too large for that at each start.
+
+    WAL, synchronous=FULL; transactions begin and end where `transaction` says. Raises sqlite3.Error,
+    GalleryError: another program's.
+    """
+    connection = _connect(path, "rw" if write else "ro")
+    try:
+        _check_owner(connection, application_id, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -181,12 +196,16 @@ def _connect_without_log(path: Path, error: sqlite3.OperationalError) -> sqlite3
 
 
 def _check(reader: sqlite3.Connection, path: Path, application_id: int) -> None:
-    got = reader.execute("PRAGMA application_id").fetchone()[0]
-    if got != application_id:
-        raise GalleryError(f"{path}: expected a database of doord, got another's or an empty one ({got:#x})")
+    _check_owner(reader, application_id, path)
     verdict = reader.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok":
         raise GalleryError(f"{path}: is damaged: {str(verdict).splitlines()[-1]}")
+
+
+def _check_owner(connection: sqlite3.Connection, application_id: int, path: Path) -> None:
+    got = connection.execute("PRAGMA application_id").fetchone()[0]
+    if got != application_id:
+        raise GalleryError(f"{path}: expected a database of doord, got another's or an empty one ({got:#x})")
 
 
 @contextlib.contextmanager

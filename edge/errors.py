@@ -75,6 +75,14 @@ class GalleryKeyError(GalleryError):
     """The gallery's key is missing, malformed, readable by others, or not this gallery's."""
 
 
+class LedgerError(DoordError, OSError):
+    """The door's record of events can't be read or written now; tried again."""
+
+
+class LedgerDamaged(LedgerError):
+    """It will never be readable again: it is set aside, and another begun."""
+
+
 class PayloadError(DoordError, ValueError):
     """Foreign bytes (broker, socket) that are not what the contract says."""
 

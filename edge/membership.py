@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from securesystemslib.signer import Key
+
 from edge.access import lacking_schedule
 from edge.config import Config
 from edge.errors import ConfigError, DoordError, GalleryError, LinkError
@@ -155,6 +157,12 @@ class Membership:
         content = self._in_force
         return None if content is None else content.expires_utc
 
+    @property
+    def ack_keys(self) -> dict[str, Key]:
+        """Who may ack this door's events, by key id."""
+        content = self._site.content
+        return content.keys.ack if content else {}
+
     def workers(self) -> list[Worker]:
         """The two threads."""
         return [Worker("sync", self.sync_step), Worker("orders", self.order_step)]
@@ -274,7 +282,7 @@ class Membership:
             self._flooded = False
             return
         content = self._site.content
-        keys = content.command_keys if content else {}
+        keys = content.keys.command if content else {}
         verdict = self._desk.consider(received, keys, self._trusted_now())
         if isinstance(verdict, Accepted):
             done, detail = self._act(verdict.order)

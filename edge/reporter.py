@@ -11,13 +11,14 @@ from typing import Protocol
 
 import msgspec
 
-from edge import __version__, story
+from edge import __version__
 from edge.config import Config
 from edge.door.controller import DoorStatus
 from edge.faces import Faces
 from edge.journal import notify, said
 from edge.link import wire
 from edge.link.port import Health, Link
+from edge.recorder import Recorder
 from edge.values import DoorMode, Reason
 from edge.vitals import Meter
 
@@ -51,6 +52,7 @@ class Reporter:
         config: Config,
         faces: Faces,
         link: Link,
+        recorder: Recorder,
         problems: Callable[[float], list[str]],
         site: SiteNews,
         meter: Meter,
@@ -59,6 +61,7 @@ class Reporter:
         self._config = config
         self._faces = faces
         self._link = link
+        self._recorder = recorder
         self._problems = problems
         self._site = site
         self._meter = meter
@@ -72,7 +75,8 @@ class Reporter:
         """What `status` says about the parts at `now` (s, monotonic)."""
         problems = list(dict.fromkeys(self._problems(now)))  # rights and gallery may lack the same
         backend = self._faces.pipeline.backend if self._faces.pipeline else ""
-        return Health(not problems, tuple(problems), self._faces.in_force[0], backend)
+        gallery, record = self._faces.in_force[0], self._recorder
+        return Health(not problems, tuple(problems), gallery, backend, record.lost, record.fault)
 
     def tell_health(self, now: float) -> None:
         """Say it, and what became of the site, where it differs from what was said last."""
@@ -96,7 +100,7 @@ class Reporter:
             "version": __version__,
             "simulation": self._config.simulation,
             "broker_connected": self._link.connected,
-            "events_dropped": self._link.dropped,
+            "events_undelivered": self._recorder.undelivered,
             "mode": self.door.mode,
             "lock": self.door.lock,
             "dps": self.door.dps,
@@ -117,14 +121,17 @@ class Reporter:
             self._config.simulation,
         )
 
-    def post(self, event: wire.Event) -> None:
-        """Hand over an event."""
-        story.tell(event)
-        self._meter.note(event)
-        self._link.post(event)
+    def post(self, event: wire.Event, details: bytes | None = None) -> None:
+        """Record an event; `details` stay on the door."""
+        self._recorder.post(event, details)
         if isinstance(event, wire.Denied):
             self._last_refusal = event.reason
             self.publish_state()
+
+    def post_then(self, event: wire.Event, details: bytes | None, then: Callable[[], None]) -> None:
+        """Record an event that something waits for; see Recorder."""
+        self._meter.note(event)
+        self._recorder.post_then(event, details, then)
 
     def on_state(self, status: DoorStatus) -> None:
         """The door is something else now."""

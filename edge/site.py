@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import Key
-
 from edge.errors import GalleryError, GalleryNotStored, LinkError, ModelMismatch, PayloadError
 from edge.identity import sealing, shards
 from edge.identity.credentials import Cards
@@ -40,7 +38,7 @@ class Content:
     gallery: Gallery
     rights: Rights
     cards: Cards
-    command_keys: Mapping[str, Key]  # by id: who may command this door
+    keys: dsse.Signers  # who may command this door, who may ack its events
 
 
 class Site:
@@ -151,7 +149,7 @@ class Site:
             assemble(parts.manifest, parts.people(), release.version),
             rights,
             cards_of(holders, parts.keys.card_key),
-            parts.command_keys(),
+            parts.signers(),
         )
 
 
@@ -198,7 +196,7 @@ class _Parts:
         for i, name in enumerate(self.rights_names()):
             yield from shards.decode_rights_shard(self._open(name), i, self.rights)
 
-    def command_keys(self) -> dict[str, Key]:
+    def signers(self) -> dsse.Signers:
         try:
             return dsse.decode_keys(self._content(sealing.COMMAND_KEYS))
         except PayloadError as error:

@@ -176,6 +176,15 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Votes:
+    """Of the last `of` compared frames `agreeing` said the same subject; `needed` had to."""
+
+    agreeing: int = 0
+    needed: int = 0
+    of: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A finished attempt: one event. `decided_at` and `began_at` are s of the monotonic clock."""
 
@@ -186,6 +195,7 @@ class Attempt:
     last: Observation
     margin: float  # what was asked of it, L2
     repeats: int = 0  # like attempts of the same unknown person that were not reported before
+    votes: Votes = Votes()
 
 
 class DoorMode(str, Enum):

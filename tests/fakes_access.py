@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge.identity.credentials import Credential, Evidence
 from edge.identity.rights import Permitted
+from edge.link.wire import Event
 from edge.values import Deny, Grant, Reason
 
 ENTER = 28
@@ -71,10 +72,40 @@ class FakeDoor:
     def __init__(self) -> None:
         self.asked: list[tuple[Grant, float]] = []
         self.answer: Deny | None = None
+        self.unwilling: Deny | None = None  # what it says before it is asked
+
+    @property
+    def refusal(self) -> Deny | None:
+        return self.unwilling
 
     def grant(self, grant: Grant, valid_until: float, answer: Callable[[Grant | Deny], None]) -> None:
         self.asked.append((grant, valid_until))
         answer(self.answer or grant)
+
+
+class FakeRecord:
+    """Events as they were recorded, with their details. `hold` keeps back what waits for the disk."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.details: list[bytes | None] = []
+        self.hold = False
+        self.held: list[Callable[[], None]] = []
+
+    def post(self, event: Event, details: bytes | None = None) -> None:
+        self.told.append(event)
+        self.details.append(details)
+
+    def post_then(self, event: Event, details: bytes | None, then: Callable[[], None]) -> None:
+        self.post(event, details)
+        self.held.append(then)
+        if not self.hold:
+            self.let_go()
+
+    def let_go(self) -> None:
+        held, self.held = self.held, []
+        for then in held:
+            then()
 
 
 class FakeWedge:

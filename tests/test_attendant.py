@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes_access import FakeDoor, FakeGate
+from fakes_access import FakeDoor, FakeGate, FakeRecord
 
 from edge.attendant import Attendant
 from edge.config import DecisionConfig
@@ -12,6 +12,7 @@ from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.identity.match import search
+from edge.link.details import Near, decode_details
 from edge.link.wire import Denied, Granted, Notice, Setting
 from edge.values import Deny, Gallery, Grant, Observation, Probe, Reason
 from edge.vision.loop import Seen
@@ -31,7 +32,8 @@ class Scene:
         self.now = 100.0
         self.gate = FakeGate(*opens, cards={"wedge:1": "ada", "wedge:2": "kian", "wedge:9": "nobody"})
         self.door = FakeDoor()
-        self.told: list = []
+        self.record = FakeRecord()
+        self.told = self.record.told
         self.gallery: Gallery | None = GALLERY
         config = DecisionConfig()
         self.attendant = Attendant(
@@ -40,7 +42,7 @@ class Scene:
             self.gate,
             lambda: self.gallery,
             self.door,
-            self.told.append,
+            self.record,
             lambda: Setting(0.7, "m", 1, True),
             MAX_AGE_S,
             lambda: self.now,
@@ -255,12 +257,12 @@ def test_ten_faces_that_are_not_the_cards_raise_the_throttle_of_the_door():
     assert [e.kind for e in scene.told if isinstance(e, Notice)] == ["ThrottleRaised"]
 
 
-def test_what_the_door_answers_is_told_not_what_was_wished():
+def test_a_door_that_does_not_follow_is_told_behind_the_grant():
     scene = Scene(BOTH)
     scene.door.answer = Deny(Reason.STALE_FRAME)
     scene.show("wedge:2")
     scene.look("kian", 1)
-    assert scene.verdicts == ["StaleFrame"]
+    assert scene.verdicts == ["granted kian", "StaleFrame"]
 
 
 def test_who_needs_longer_is_granted_longer():
@@ -310,3 +312,61 @@ def test_a_card_alone_opens_for_who_has_no_template():
     scene.gallery = GALLERY_WITHOUT_KIAN
     scene.show("wedge:2")
     assert [grant for grant, _ in scene.door.asked] == [Grant("kian", None)]
+
+
+def test_the_door_is_asked_when_the_grant_is_recorded_and_not_before():
+    scene = Scene(FACE)
+    scene.record.hold = True
+    scene.look("kian", 1)
+    assert (scene.verdicts, scene.door.asked) == (["granted kian"], [])
+    scene.record.let_go()
+    assert [grant for grant, _ in scene.door.asked] == [Grant("kian", 0.0)]
+
+
+@pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.OTHER])
+def test_a_door_that_is_known_to_refuse_is_not_asked_and_the_denial_is_told_once_in_a_while(reason):
+    scene = Scene(FACE)
+    scene.door.unwilling = Deny(reason)
+    scene.look("kian", 9)
+    assert (scene.verdicts, scene.door.asked) == ([reason.value], [])
+    scene.door.unwilling = None
+    scene.look("kian", 2)
+    assert scene.verdicts == [reason.value, "granted kian"]
+
+
+def test_a_door_that_is_known_to_refuse_refuses_a_card_too():
+    scene = Scene(CARD)
+    scene.door.unwilling = Deny(Reason.OTHER)
+    scene.show("wedge:2")
+    assert (scene.verdicts, scene.door.asked) == (["Other"], [])
+
+
+def test_the_door_keeps_for_itself_how_it_was_decided():
+    scene = Scene(FACE)
+    scene.look("kian", 1)
+    told = decode_details(scene.record.details[0])
+    assert told.best == Near("kian", 0.0)
+    assert told.runner_up == Near("ada", 1.4142)
+    assert (told.agreeing, told.needed, told.of, told.right) == (2, 2, 3, "permitted")
+    assert (told.threshold, told.margin, told.gallery, told.frames) == (0.7, 0.1, 1, 2)
+
+
+def test_of_a_denial_too_and_nothing_of_it_leaves():
+    scene = Scene(FACE)
+    scene.gate.refused = {"kian": Reason.NOT_PERMITTED_AT_THIS_TIME}
+    scene.look("kian", 1)
+    scene.look("camera_2", 1)
+    scene.look(None, 1.5)
+    assert scene.verdicts == ["NotPermittedAtThisTime", "NoMatch"]
+    first, second = (decode_details(details) for details in scene.record.details)
+    assert (first.best, first.right) == (Near("kian", 0.0), "NotPermittedAtThisTime")
+    assert (second.best, second.agreeing, second.right) == (Near("ada", 1.4142), 0, "not asked")
+    assert all("ada" not in repr(event) and "kian" not in repr(event) for event in scene.told)
+
+
+def test_of_a_card_without_a_face_nothing_was_compared():
+    scene = Scene(BOTH)
+    scene.show("wedge:2")
+    scene.look(None, 11)
+    told = decode_details(scene.record.details[0])
+    assert (told.best, told.runner_up, told.agreeing, told.frames) == (None, None, 0, 0)

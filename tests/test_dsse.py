@@ -94,9 +94,15 @@ def test_the_size_is_judged_first():
 def test_the_keys_that_may_command_come_back_from_their_target():
     data = dsse.encode_keys({"desk": ADA.public_key, "guard": EVE.public_key})
     assert [row["name"] for row in json.loads(data)["keys"]] == ["desk", "guard"]
-    keys = dsse.decode_keys(data)
+    keys = dsse.decode_keys(data).command
     assert opened(dsse.sign(b"x", KIND, EVE), keys) == (b"x", EVE.public_key.keyid)
-    assert dsse.decode_keys(dsse.encode_keys({})) == {}
+    assert dsse.decode_keys(dsse.encode_keys({})) == dsse.Signers()
+
+
+def test_the_collectors_key_may_ack_and_never_command_and_all_others_the_reverse():
+    signers = dsse.decode_keys(dsse.encode_keys({"desk": ADA.public_key, "collect": EVE.public_key}))
+    assert list(signers.command) == [ADA.public_key.keyid]
+    assert list(signers.ack) == [EVE.public_key.keyid]
 
 
 def test_a_key_that_is_not_ed25519_is_refused():

@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
-from broker import Authority, Broker, Listener, die_with_parent, free_port, tls_conf, wait_until
+from broker import Authority, Broker, Listener, die_with_parent, tls_conf, wait_until
 
 from edge.config import MqttConfig, TlsConfig
 from edge.errors import ConfigError
 from edge.link import broker as link_broker
 from edge.link import wire
+from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
-from edge.link.outbox import MemoryOutbox
 from edge.link.port import Health, NullLink
 from edge.values import DoorMode, Reason
 
@@ -34,6 +34,18 @@ HEALTHY = Health(armed=True, why_not=(), gallery=1, backend="cpu")
 QUICK = (0.05, 0.1)
 
 
+def opened(path: Path) -> Ledger:
+    ledger = Ledger(path)
+    ledger.open()
+    return ledger
+
+
+def post(link: MqttLink, told: wire.Event) -> None:
+    """As the recorder does."""
+    link._ledger.append(told)
+    link.wake()
+
+
 def event(detail: str) -> wire.Notice:
     stamp = wire.Stamp.of(time.time(), os.urandom(10))
     return wire.notice("CameraFault", detail, stamp, SETTING)
@@ -41,13 +53,13 @@ def event(detail: str) -> wire.Notice:
 
 @pytest.fixture
 def links(tmp_path):
-    """links(port, ...): a started link with its chain in tmp_path; closed at the end."""
+    """links(port, ...): a started link with its ledger in tmp_path; closed at the end."""
     made: list[MqttLink] = []
 
     def make(port: int, host: str = "127.0.0.1", **config) -> MqttLink:
         settings = MqttConfig(host=host, port=port, **config)
-        outbox = MemoryOutbox(tmp_path / "chain")
-        link = MqttLink(settings, TOPICS, outbox, simulation=True, retry_s=QUICK)
+        ledger = opened(tmp_path / "events.db")
+        link = MqttLink(settings, TOPICS, ledger, simulation=True, retry_s=QUICK)
         made.append(link)
         link.start()
         return link
@@ -90,7 +102,7 @@ def test_status_and_state_are_retained_and_events_are_not(broker, links):
     link = connected(links(broker.port))
     link.set_health(HEALTHY)
     link.set_state(LOCKED)
-    link.post(event("once"))
+    post(link, event("once"))
     with Listener(broker.port) as first:
         wait_until(lambda: first.on("/state") and first.on("/status"), "status and state")
         wait_until(lambda: wire.decode_status(first.on("/status")[-1]).armed, "the health is told")
@@ -109,7 +121,7 @@ def test_status_and_state_are_retained_and_events_are_not(broker, links):
 def test_events_arrive_numbered_and_chained(broker, listener, links):
     link = connected(links(broker.port))
     for i in range(100):
-        link.post(event(str(i)))
+        post(link, event(str(i)))
     wait_until(lambda: len(listener.on("/event")) == 100, "a hundred events")
     head = wire.GENESIS
     for i, payload in enumerate(listener.on("/event")):
@@ -119,10 +131,11 @@ def test_events_arrive_numbered_and_chained(broker, listener, links):
 
 def test_the_chain_goes_on_when_the_link_starts_again(broker, listener, links):
     first = connected(links(broker.port))
-    first.post(event("a"))
+    post(first, event("a"))
     first.close()
+    first._ledger.close()
     second = connected(links(broker.port))
-    second.post(event("b"))
+    post(second, event("b"))
     wait_until(lambda: len(listener.on("/event")) == 2, "two events")
     head = wire.GENESIS
     for payload in listener.on("/event"):
@@ -133,7 +146,7 @@ def test_the_chain_goes_on_when_the_link_starts_again(broker, listener, links):
 def test_an_orderly_stop_sends_what_waits_and_says_stopped(broker, listener, links):
     link = connected(links(broker.port))
     for i in range(50):
-        link.post(event(str(i)))
+        post(link, event(str(i)))
     link.close()
     wait_until(lambda: "stopped" in statuses(listener), "stopped")
     assert details(listener) == [str(i) for i in range(50)]
@@ -149,11 +162,11 @@ from edge.config import MqttConfig
 from edge.link import broker as link_broker
 from edge.link import mqtt as module
 from edge.link import wire
+from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
-from edge.link.outbox import MemoryOutbox
 topics = wire.Topics("berlin", "front")
 config = MqttConfig(host="127.0.0.1", port=int(sys.argv[1]))
-link = MqttLink(config, topics, MemoryOutbox(Path(sys.argv[2])), simulation=True)
+link = MqttLink(config, topics, Ledger(Path(sys.argv[2])), simulation=True)
 link.start()
 time.sleep(60)
 """
@@ -162,7 +175,7 @@ time.sleep(60)
 def test_a_killed_door_is_offline_by_its_will(broker, listener, tmp_path):
     root = str(Path(__file__).parents[1])
     child = subprocess.Popen(
-        [sys.executable, "-c", DYING, str(broker.port), str(tmp_path / "chain")],
+        [sys.executable, "-c", DYING, str(broker.port), str(tmp_path / "dying.db")],
         env={**os.environ, "PYTHONPATH": root},
         preexec_fn=die_with_parent,
     )
@@ -193,13 +206,13 @@ def test_a_broker_that_was_killed_is_told_everything_that_is_retained_again(brok
 def test_no_event_posted_while_the_broker_is_away_is_lost(tmp_path, links):
     with Broker(tmp_path / "broker", "persistence true") as broker, Listener(broker.port) as listener:
         link = connected(links(broker.port))
-        link.post(event("before"))
+        post(link, event("before"))
         wait_until(lambda: details(listener) == ["before"], "the first event")
         wait_until(lambda: not link._outbox.unsent, "its acknowledgement; else it is rightly sent again")
         broker.stop(signal.SIGTERM)
         wait_until(lambda: not link.connected, "the loss is seen")
         for i in range(100):
-            link.post(event(str(i)))
+            post(link, event(str(i)))
         broker.start()
         wait_until(lambda: len(listener.on("/event")) >= 101, "the events posted while it was away")
         head = wire.GENESIS
@@ -211,7 +224,7 @@ def test_no_event_posted_while_the_broker_is_away_is_lost(tmp_path, links):
 def test_an_event_the_broker_took_to_its_grave_is_sent_again(broker, links):
     link = connected(links(broker.port))
     broker.send(signal.SIGSTOP)
-    link.post(event("not acknowledged"))
+    post(link, event("not acknowledged"))
     wait_until(lambda: link._outbox._under_way, "the event is under way")
     broker.stop(signal.SIGKILL)
     wait_until(lambda: not link.connected, "the loss is seen")
@@ -237,7 +250,7 @@ def test_a_broker_that_is_not_there_is_told_once_and_found_when_it_comes(tmp_pat
     caplog.set_level(logging.INFO)
     broker = Broker(tmp_path / "broker")
     link = links(broker.port)
-    link.post(event("early"))
+    post(link, event("early"))
     wait_until(lambda: len(attempts) >= 4, "several attempts")
     where = f"broker 127.0.0.1:{broker.port}"
     assert errors(caplog) == [f"{where}: nothing listens there; tried again for ever, the door works on"]
@@ -281,7 +294,7 @@ def test_a_door_with_a_certificate_gets_in(tmp_path, links, caplog):
     with Broker(tmp_path / "broker", *tls_conf(authority)) as broker:
         tls = TlsConfig(ca=str(authority.path), cert=str(certificate), key=str(key))
         link = connected(links(broker.port, tls=tls))
-        link.post(event("over tls"))
+        post(link, event("over tls"))
         link.close()
         assert "front/event" in broker.log
     assert errors(caplog) == []
@@ -334,10 +347,10 @@ def test_a_topic_the_broker_forbids_is_told_and_the_event_is_kept(tmp_path, link
     rules.chmod(0o600)
     with Broker(tmp_path / "broker", f"acl_file {rules}", "allow_anonymous true") as broker:
         link = connected(links(broker.port))
-        link.post(event("forbidden"))
+        post(link, event("forbidden"))
         wait_until(lambda: any("refused a message" in e for e in errors(caplog)), "the refusal is told")
         link.close(0.2)
-    assert "1 events were not sent" in caplog.text
+    assert "1 events wait for the next start" in caplog.text
 
 
 def test_a_broker_that_hangs_does_not_hold_up_the_stop_and_finds_the_door_offline(broker, listener, links):
@@ -345,7 +358,7 @@ def test_a_broker_that_hangs_does_not_hold_up_the_stop_and_finds_the_door_offlin
     wait_until(lambda: statuses(listener) == ["online"], "online")
     broker.send(signal.SIGSTOP)
     try:
-        link.post(event("never acknowledged"))
+        post(link, event("never acknowledged"))
         link.close(0.3)
     finally:
         broker.send(signal.SIGCONT)
@@ -359,30 +372,6 @@ def test_the_heart_beats_in_the_status(broker, listener, links):
     beats = [wire.decode_status(payload).heartbeat_at for payload in listener.on("/status")]
     assert beats == sorted(beats)
     assert len(set(beats)) > 1
-
-
-def test_posting_neither_blocks_nor_raises_when_nobody_takes(tmp_path):
-    settings = MqttConfig(host="127.0.0.1", port=free_port())
-    link = MqttLink(settings, TOPICS, MemoryOutbox(tmp_path / "chain"), simulation=True)
-    for i in range(1500):  # never started: as if its thread hung
-        link.post(event(str(i)))
-    assert link.dropped == 500
-
-
-class SlowOutbox(MemoryOutbox):
-    def add(self, event: wire.Event) -> None:
-        time.sleep(0.01)  # a slow disk: the stop comes while most events are still in the inbox
-        super().add(event)
-
-
-def test_a_stop_numbers_what_it_can_no_longer_send(tmp_path):
-    settings = MqttConfig(host="127.0.0.1", port=free_port())
-    link = MqttLink(settings, TOPICS, SlowOutbox(tmp_path / "chain"), simulation=True)
-    link.start()
-    for i in range(20):
-        link.post(event(str(i)))
-    link.close()
-    assert wire.decode_head((tmp_path / "chain").read_bytes()).seq == 20
 
 
 def pem(folder: Path) -> dict[str, str]:
@@ -420,7 +409,7 @@ def test_a_bad_certificate_file_is_a_bad_configuration(tmp_path, ca, cert, key, 
     files = {"": "", **pem(tmp_path)}
     tls = TlsConfig(ca=files[ca], cert=files[cert], key=files[key])
     with pytest.raises(ConfigError, match=message) as caught:
-        MqttLink(MqttConfig(host="localhost", tls=tls), TOPICS, MemoryOutbox(tmp_path / "chain"), True)
+        MqttLink(MqttConfig(host="localhost", tls=tls), TOPICS, Ledger(tmp_path / "events.db"), True)
     assert "\n" not in str(caught.value)
 
 
@@ -434,18 +423,18 @@ def test_a_bad_password_file_is_a_bad_configuration(tmp_path, content, message):
         path.write_bytes(content)
     settings = MqttConfig(host="localhost", username="door", password_file=str(path))
     with pytest.raises(ConfigError, match=rf"mqtt.password_file: .*password: .*{message}"):
-        MqttLink(settings, TOPICS, MemoryOutbox(tmp_path / "chain"), True)
+        MqttLink(settings, TOPICS, Ledger(tmp_path / "events.db"), True)
 
 
 def test_a_door_without_a_broker_says_so_once_and_takes_everything(caplog):
     caplog.set_level(logging.INFO)
     link = NullLink()
     link.start()
-    link.post(event("nowhere"))
+    link.wake()
     link.set_state(LOCKED)
     link.set_health(HEALTHY)
     link.close()
-    assert caplog.messages == ["no broker is configured or usable: events go to the log only"]
+    assert caplog.messages == ["no broker is configured or usable: events stay in the ledger"]
 
 
 def test_the_link_without_a_broker_is_a_full_sibling():

@@ -1,119 +1,231 @@
-"""Events wait in order, numbered, and what is lost shows."""
+"""What goes to the broker next: in order, from where delivery stands, and again when it got lost."""
 
 from __future__ import annotations
 
 import pytest
+from events import a_notice, gap_event
 
-from edge.errors import PayloadError
-from edge.link import outbox as module
+from edge.errors import LedgerError
 from edge.link import wire
-from edge.link.outbox import WINDOW, MemoryOutbox
-
-SETTING = wire.Setting(0.7, "facenet", 1, simulation=True)
-
-
-def event(detail: str = "") -> wire.Notice:
-    return wire.notice("CameraFault", detail, wire.Stamp.of(1_700_000_000, bytes(10)), SETTING)
+from edge.link.ledger import Ledger
+from edge.link.outbox import UNACKED, WINDOW, Outbox
 
 
-def sent(box: MemoryOutbox) -> list[bytes]:
-    """Everything that may go now, acknowledged at once."""
-    out = []
-    while (payload := box.take()) is not None:
-        box.under_way(len(out), payload)
-        box.acknowledged(len(out))
-        out.append(payload)
-    return out
+class Scene:
+    """A real ledger, an outbox over it, time as a number."""
+
+    def __init__(self, folder, by_collector: bool = False) -> None:
+        self.now = 0.0
+        self.ledger = Ledger(folder / "events.db")
+        self.ledger.open()
+        self.by_collector = by_collector
+        self.box = self.another()
+
+    def another(self) -> Outbox:
+        self.box = Outbox(self.ledger, self.by_collector, lambda: self.now)
+        return self.box
+
+    def add(self, count: int) -> None:
+        self.ledger.append_all([(a_notice(), None)] * count)
+
+    def take(self) -> list[int]:
+        """The numbers of all that may go now; they are under way as messages of these numbers."""
+        taken = []
+        while (event := self.box.take()) is not None:
+            self.box.under_way(event.seq, event)
+            taken.append(event.seq)
+        return taken
+
+    def sent(self) -> list[int]:
+        """The same, and the broker has them all."""
+        found = []
+        while taken := self.take():
+            for seq in taken:
+                self.box.acknowledged(seq)
+            found += taken
+        return found
 
 
-def numbers(payloads: list[bytes]) -> list[int]:
-    return [wire.decode_event(payload).seq for payload in payloads]
+@pytest.fixture
+def scene(tmp_path) -> Scene:
+    return Scene(tmp_path)
 
 
-def test_events_leave_in_order_and_chained(tmp_path):
-    box = MemoryOutbox(tmp_path / "chain")
-    for i in range(5):
-        box.add(event(str(i)))
-    head = wire.GENESIS
-    for i, payload in enumerate(sent(box)):
-        told, head = wire.follow(payload, head)
-        assert told.detail == str(i)
-    assert head.seq == 5
-    assert box.unsent == 0
+@pytest.fixture
+def collected(tmp_path) -> Scene:
+    return Scene(tmp_path, by_collector=True)
 
 
-def test_the_chain_goes_on_after_a_restart(tmp_path):
-    first, second = MemoryOutbox(tmp_path / "chain"), None
-    first.add(event())
-    head = wire.follow(sent(first)[0], wire.GENESIS)[1]
-    second = MemoryOutbox(tmp_path / "chain")
-    second.add(event())
-    assert wire.follow(sent(second)[0], head)[0].seq == 2
+def test_events_leave_in_order_as_they_were_stored(scene):
+    scene.add(5)
+    events = [scene.box.take() for _ in range(5)]
+    assert events == scene.ledger.after(0, 5)
+    assert scene.box.take() is None
 
 
-def test_what_a_restart_lost_is_a_gap(tmp_path):
-    MemoryOutbox(tmp_path / "chain").add(event())
-    box = MemoryOutbox(tmp_path / "chain")
-    box.add(event())
-    with pytest.raises(PayloadError, match=r"expected number 1 .* got 2"):
-        wire.follow(sent(box)[0], wire.GENESIS)
+def test_only_so_many_are_under_way(scene):
+    scene.add(WINDOW + 5)
+    assert scene.take() == list(range(1, WINDOW + 1))
+    scene.box.acknowledged(3)
+    assert scene.take() == [WINDOW + 1]
 
 
-def test_only_so_many_are_under_way(tmp_path):
-    box = MemoryOutbox(tmp_path / "chain")
-    for _ in range(WINDOW + 5):
-        box.add(event())
-    for mid in range(WINDOW):
-        box.under_way(mid, box.take())
+def test_what_the_broker_has_is_delivered_up_to_the_first_that_it_has_not(scene):
+    scene.add(6)
+    scene.take()
+    for mid, cursor in ((2, 0), (99, 0), (1, 2), (4, 2), (3, 4), (6, 4), (5, 6)):
+        scene.box.acknowledged(mid)
+        assert scene.ledger.cursor == cursor
+    assert scene.box.unsent == 0
+
+
+def test_a_lost_connection_takes_back_what_was_not_delivered_in_order(scene):
+    scene.add(6)
+    scene.take()
+    scene.box.acknowledged(1)
+    scene.box.acknowledged(3)
+    scene.box.take_back()
+    assert scene.box.unsent == 5
+    assert scene.sent() == [2, 3, 4, 5, 6]
+
+
+def test_after_a_restart_it_goes_on_where_delivery_stood(scene):
+    scene.add(6)
+    scene.take()
+    scene.box.acknowledged(1)
+    scene.another()
+    assert scene.sent() == [2, 3, 4, 5, 6]
+
+
+def test_an_outbox_made_before_its_ledger_was_open_begins_where_delivery_stood(tmp_path, caplog):
+    first = Scene(tmp_path)
+    first.add(4)
+    first.ledger.delivered(2)
+    first.ledger.close()
+    ledger = Ledger(tmp_path / "events.db")
+    box = Outbox(ledger)
     assert box.take() is None
-    box.acknowledged(3)
-    assert numbers([box.take()]) == [WINDOW + 1]
+    ledger.open()
+    assert box.take().seq == 3
+    assert caplog.text == ""
 
 
-def test_a_lost_connection_takes_back_what_was_under_way_in_order(tmp_path):
-    box = MemoryOutbox(tmp_path / "chain")
-    for _ in range(6):
-        box.add(event())
-    for mid in range(4):
-        box.under_way(mid, box.take())
-    box.acknowledged(1)
-    box.take_back()
-    assert box.unsent == 5
-    assert numbers(sent(box)) == [1, 3, 4, 5, 6]
+def test_what_the_ledger_let_go_before_it_was_sent_is_passed_over(tmp_path):
+    scene = Scene(tmp_path)
+    scene.ledger = Ledger(tmp_path / "small.db", max_bytes=100_000)
+    scene.ledger.open()
+    scene.another()
+    scene.ledger.append_all([(a_notice(), bytes(500)) for _ in range(200)])
+    gap = scene.ledger.prune(None, gap_event)
+    assert scene.sent() == list(range(gap.last + 1, 202))
 
 
-def test_when_too_many_wait_the_oldest_go_and_are_counted(tmp_path):
-    box = MemoryOutbox(tmp_path / "chain", limit=3)
-    for _ in range(5):
-        box.add(event())
-    assert box.dropped == 2
-    assert numbers(sent(box)) == [3, 4, 5]
+def test_a_chain_that_began_anew_is_sent_from_its_begin(scene, tmp_path):
+    scene.add(30)
+    scene.sent()
+    scene.ledger.set_aside("x")
+    scene.ledger.open()
+    scene.add(2)
+    assert scene.sent() == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"seq":-1,"prev":"00"}', b"\xff" * 100])
-def test_a_damaged_head_is_told_and_the_chain_begins_anew(tmp_path, caplog, content):
-    (tmp_path / "chain").write_bytes(content)
-    box = MemoryOutbox(tmp_path / "chain")
-    assert "begins anew" in caplog.text
-    box.add(event())
-    assert numbers(sent(box)) == [1]
-
-
-def test_a_disk_that_refuses_is_told_once_and_events_go_on(tmp_path, caplog, monkeypatch):
+def test_a_ledger_that_can_not_be_read_is_told_once_and_tried_again(scene, caplog, monkeypatch):
     def refuse(*_):
-        raise OSError(28, "No space left on device")
+        raise LedgerError("events.db: disk I/O error")
 
-    box = MemoryOutbox(tmp_path / "chain")
-    monkeypatch.setattr(module, "write_atomically", refuse)
-    box.add(event())
-    box.add(event())
-    assert numbers(sent(box)) == [1, 2]
-    assert [record.getMessage().count("No space left") for record in caplog.records] == [1]
+    scene.add(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(scene.ledger, "after", refuse)
+        assert (scene.take(), scene.take()) == ([], [])
+    assert caplog.text.count("disk I/O error") == 1
+    assert scene.take() == [1]
 
 
-def test_an_event_too_large_to_send_takes_no_number(tmp_path):
-    box = MemoryOutbox(tmp_path / "chain")
-    box.add(wire.Notice("", 0, "", "", "m" * 9000, 1, True, "CameraFault", ""))
-    box.add(event())
-    assert box.dropped == 1
-    assert numbers(sent(box)) == [1]
+# When the collector's acks count
+
+
+def test_what_the_broker_has_is_not_delivered_where_the_collector_counts(collected):
+    collected.add(3)
+    assert collected.sent() == [1, 2, 3]
+    assert (collected.ledger.cursor, collected.box.unsent) == (0, 0)
+
+
+def test_a_reconnect_sends_everything_again_that_the_collector_has_not(collected):
+    collected.add(5)
+    collected.sent()
+    collected.ledger.delivered(2)
+    collected.box.acked()
+    collected.box.take_back()
+    assert collected.sent() == [3, 4, 5]
+
+
+def test_what_is_not_acked_for_a_minute_goes_again_and_then_ever_more_rarely(collected):
+    collected.add(3)
+    collected.sent()
+    for wait_s in (60, 120, 240, 480, 600, 600):
+        collected.now += wait_s - 0.1
+        assert collected.sent() == []
+        collected.now += 0.1
+        assert collected.sent() == [1, 2, 3]
+    collected.ledger.delivered(2)
+    collected.box.acked()
+    collected.now += 60
+    assert collected.sent() == [3]
+
+
+def test_while_acks_come_nothing_goes_twice(collected):
+    collected.add(100)
+    collected.sent()
+    for seq in range(1, 101):
+        collected.now += 59
+        collected.ledger.delivered(seq)
+        collected.box.acked()
+        assert collected.sent() == []
+
+
+def test_an_event_after_a_long_quiet_has_its_whole_minute(collected):
+    collected.now += 3600
+    collected.add(1)
+    assert collected.sent() == [1]
+    collected.now += 59
+    assert collected.sent() == []
+
+
+def test_a_collector_that_does_not_keep_up_is_waited_for(collected):
+    collected.add(UNACKED + 50)
+    assert len(collected.sent()) == UNACKED
+    collected.ledger.delivered(30)
+    collected.box.acked()
+    assert collected.sent() == list(range(UNACKED + 1, UNACKED + 31))
+
+
+def test_what_the_collector_has_from_before_is_passed_over(collected):
+    collected.add(50)
+    assert collected.box.take().seq == 1
+    collected.ledger.delivered(40)
+    collected.box.acked()
+    assert collected.sent() == list(range(41, 51))
+
+
+def test_what_an_earlier_run_may_have_sent_counts_as_sent(collected):
+    collected.add(5)
+    assert collected.box.sent == 0
+    collected.box.take()
+    assert collected.box.sent == 1
+    collected.ledger.open()
+    assert collected.box.sent == 5
+    assert collected.ledger.head != wire.GENESIS
+
+
+def test_a_collector_that_repeats_its_last_ack_gets_again_what_was_sent_since(collected):
+    collected.add(4)
+    collected.sent()
+    collected.ledger.delivered(2)
+    collected.box.acked()
+    collected.box.asked_again()
+    assert collected.sent() == []  # it may be on its way
+    collected.now += 2
+    collected.box.asked_again()
+    assert collected.sent() == [3, 4]
+    collected.box.asked_again()
+    assert collected.sent() == []

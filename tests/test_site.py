@@ -85,7 +85,7 @@ def test_what_was_published_comes_in_force_with_gallery_rights_cards_and_keys(do
     after = NOW + timedelta(days=400)
     assert decide(content.rights, "eve", "front", after, True) == Deny(Reason.CREDENTIAL_EXPIRED)
     assert claimed(content.cards, "wedge:0012", NOW, True).subject == "ada"
-    assert list(content.command_keys) == [published.commander.public_key.keyid]
+    assert list(content.keys.command) == [published.commander.public_key.keyid]
 
 
 def test_a_second_look_at_the_same_release_changes_nothing(door):

@@ -44,6 +44,10 @@ BEAT_S = 0.5
 SLICE_S = 5.0
 """Free access is held in pulses of this length, each renewed half-way: a hanging thread ends it."""
 
+_REFUSING = {
+    DoorMode.LOCKED_DOWN: Deny(Reason.NOT_PERMITTED_AT_THIS_TIME),
+    DoorMode.BLOCKED: Deny(Reason.OTHER),
+}
 SWITCH_S = 0.001
 """For sys.setswitchinterval: a thread that computes in Python lets the door's have its turn sooner."""
 
@@ -138,6 +142,11 @@ class DoorController:
         Other when the door is Blocked or its hour's limit is spent.
         """
         self._inbox.put(_Request(grant, valid_until, answer))
+
+    @property
+    def refusal(self) -> Deny | None:
+        """Why no grant would be followed now; None: none is known, and the door decides when asked."""
+        return _REFUSING.get(self.status.mode)
 
     def order(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from edge.config import DecisionConfig
 from edge.identity.match import identify
 from edge.identity.throttle import Rule
-from edge.values import Deny, Grant, Observation, Reason
+from edge.values import Deny, Grant, Observation, Reason, Votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Running:
     votes: tuple[Vote, ...] = ()
     refusals: tuple[Reason, ...] = ()
     frames: int = 0
+    need: Rule | None = None  # what the newest compared frame had to fulfil
 
 
 def verdict_of(
@@ -48,13 +49,14 @@ def refused_frame(running: Running, seen: Observation, now: float) -> Running:
     return replace(running, face_at=now, refusals=reasons, frames=running.frames + 1)
 
 
-def voted(running: Running, vote: Vote, seen: Observation, now: float) -> Running:
+def voted(running: Running, vote: Vote, seen: Observation, need: Rule, now: float) -> Running:
     """One more compared frame."""
     refusals = running.refusals
     if isinstance(vote.verdict, Deny):
         refusals = (*refusals, vote.verdict.reason)
     votes = (*running.votes, vote)
-    return replace(running, face_at=now, last=seen, votes=votes, refusals=refusals, frames=running.frames + 1)
+    frames = running.frames + 1
+    return replace(running, face_at=now, last=seen, votes=votes, refusals=refusals, frames=frames, need=need)
 
 
 def confirmed(running: Running, need: Rule, window_s: float, now: float) -> bool:
@@ -64,6 +66,16 @@ def confirmed(running: Running, need: Rule, window_s: float, now: float) -> bool
     subjects = [v.subject for v in recent if isinstance(v, Grant)]
     newest_agrees = bool(recent) and isinstance(recent[-1], Grant)
     return newest_agrees and len(set(subjects)) == 1 and len(subjects) >= need.confirm
+
+
+def votes_of(running: Running) -> Votes:
+    """How near to a confirmation the attempt came."""
+    need = running.need
+    if need is None:
+        return Votes()
+    said = [v.verdict.subject for v in running.votes[-need.confirm_of :] if isinstance(v.verdict, Grant)]
+    agreeing = Counter(said).most_common(1)
+    return Votes(agreeing[0][1] if agreeing else 0, need.confirm, need.confirm_of)
 
 
 def is_over(running: Running, config: DecisionConfig, now: float) -> bool:

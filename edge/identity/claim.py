@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edge.config import DecisionConfig
-from edge.identity.attempt import Running, Vote, confirmed, is_over, refused_frame, telling, verdict_of, voted
+from edge.identity.attempt import (
+    Running,
+    Vote,
+    confirmed,
+    is_over,
+    refused_frame,
+    telling,
+    verdict_of,
+    voted,
+    votes_of,
+)
 from edge.identity.throttle import Rule
 from edge.values import Attempt, Deny, Grant, Observation, Reason
 
@@ -55,9 +65,9 @@ class Verifier:
                 claim = replace(claim, running=refused_frame(running, seen, now))
             return self.tick(claim, now)
         verdict = self._verdict(claim, seen, now)
-        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, now)
+        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, need, now)
         if confirmed(running, need, self._config.confirm_window_s, now):
-            return ClaimStep(None, Attempt(verdict, claim.began_at, now, running.frames, running.last, 0.0))
+            return ClaimStep(None, _attempt(claim, running, verdict, now))
         return self.tick(replace(claim, running=running), now)
 
     def tick(self, claim: Claim, now: float) -> ClaimStep:
@@ -74,16 +84,19 @@ class Verifier:
 
     def interrupt(self, claim: Claim, reason: Reason, now: float) -> ClaimStep:
         """End it for a reason outside it, a camera fault for one."""
-        running = claim.running
-        last = running.last if running else Observation(now)
-        frames = running.frames if running else 0
-        return ClaimStep(None, Attempt(Deny(reason), claim.began_at, now, frames, last, margin=0))
+        running = claim.running or Running(now, now, Observation(now))
+        return ClaimStep(None, _attempt(claim, running, Deny(reason), now))
 
     def _verdict(self, claim: Claim, seen: Observation, now: float) -> Grant | Deny:
         verdict = verdict_of(seen, self._config.threshold, 0, self._max_age_s, now)
         if isinstance(verdict, Grant) and verdict.subject != claim.subject:
             return Deny(Reason.FACE_NOT_CARDS)  # compared for an earlier claim
         return Deny(Reason.FACE_NOT_CARDS) if verdict == Deny(Reason.NO_MATCH) else verdict
+
+
+def _attempt(claim: Claim, running: Running, decision: Grant | Deny, now: float) -> Attempt:
+    votes = votes_of(running)
+    return Attempt(decision, claim.began_at, now, running.frames, running.last, margin=0.0, votes=votes)
 
 
 def _telling(claim: Claim) -> Reason:

@@ -24,6 +24,7 @@ from edge.identity.attempt import (
     telling,
     verdict_of,
     voted,
+    votes_of,
 )
 from edge.identity.match import expected_fpir
 from edge.identity.throttle import Rule, Throttle, rule
@@ -89,9 +90,10 @@ class Decider:
         verdict = self._verdict(state, seen, now)
         if self._is_cooling(state, seen, verdict):  # neither begins, feeds nor ends an attempt
             return self.tick(_seen_again(state, verdict, now), now)
-        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, now)
+        need = self.rule(state, now)
+        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, need, now)
         state = replace(state, running=running)
-        if confirmed(running, self.rule(state, now), self._config.confirm_window_s, now):
+        if confirmed(running, need, self._config.confirm_window_s, now):
             return self._granted(state, running, verdict, now)
         return self.tick(state, now)
 
@@ -152,12 +154,12 @@ class Decider:
         return known and best is not None and best.distance < _STILL_THERE
 
     def _granted(self, state: Deciding, running: Running, verdict: Grant | Deny, now: float) -> Step:
-        margin = self.rule(state, now).margin
-        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last, margin)
+        margin, votes = self.rule(state, now).margin, votes_of(running)
+        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last, margin, 0, votes)
         return Step(replace(_seen_again(state, verdict, now), running=None), attempt)
 
     def _refused(self, state: Deciding, running: Running, reason: Reason, now: float) -> Step:
-        margin = self.rule(state, now).margin
+        margin, votes = self.rule(state, now).margin, votes_of(running)
         counted = self.count_refusal(state, reason, now)
         state, alarm = replace(counted.state, running=None), counted.alarm
         known, others = _known(state.unknown, running.last)
@@ -165,7 +167,16 @@ class Decider:
             again = replace(known, repeats=known.repeats + 1)
             return Step(replace(state, unknown=(*others, again)), alarm=alarm)
         repeats = known.repeats if known else 0
-        attempt = Attempt(Deny(reason), running.began_at, now, running.frames, running.last, margin, repeats)
+        attempt = Attempt(
+            Deny(reason),
+            running.began_at,
+            now,
+            running.frames,
+            running.last,
+            margin,
+            repeats,
+            votes,
+        )
         vector = running.last.probe.vector if running.last.probe else None
         fresh = () if vector is None else (_Unknown(vector, now),)
         return Step(replace(state, unknown=(*others, *fresh)[-_REMEMBERED:]), attempt, alarm)

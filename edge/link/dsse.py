@@ -8,6 +8,7 @@ who may sign, how old it is, or whom it is for: the caller gives the keys, the p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -20,6 +21,8 @@ from edge.errors import NotSigned, PayloadError
 
 KEYS_MAX_BYTES = 64 * 1024
 KEYS_FORMAT = 1
+COLLECTOR_NAME = "collect"
+"""A key of this name may ack events and never command; all others may command and never ack."""
 _SIGNATURE_BYTES = 64  # Ed25519, RFC 8032
 
 _P = TypeVar("_P")
@@ -112,6 +115,14 @@ class _Keys(_Strict, frozen=True):
     keys: Annotated[list[_Named], Meta(max_length=100)]
 
 
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """The keys of `commands/keys`, by key id. Nobody may do both."""
+
+    command: dict[str, Key] = field(default_factory=dict)
+    ack: dict[str, Key] = field(default_factory=dict)
+
+
 def encode_keys(keys: Mapping[str, Key]) -> bytes:
     """The target `commands/keys`: the keys, by the name of who holds them.
 
@@ -124,15 +135,19 @@ def encode_keys(keys: Mapping[str, Key]) -> bytes:
     return data
 
 
-def decode_keys(data: bytes) -> dict[str, Key]:
-    """The keys that may command, by key id. Raises PayloadError."""
+def decode_keys(data: bytes) -> Signers:
+    """Who may command and who may ack. Raises PayloadError."""
     found = parsed(data, _Keys, "command keys", KEYS_MAX_BYTES)
     if found.doord_command_keys != KEYS_FORMAT:
         raise PayloadError(f"command keys: expected format {KEYS_FORMAT}, got {found.doord_command_keys}")
     keys: dict[str, Key] = {row.keyid: _public(row.keyid, row.key) for row in found.keys}
     if len(keys) != len(found.keys):
         raise PayloadError("command keys: expected each key once, got one twice")
-    return keys
+    acking = {row.keyid for row in found.keys if row.name == COLLECTOR_NAME}
+    return Signers(
+        {keyid: key for keyid, key in keys.items() if keyid not in acking},
+        {keyid: key for keyid, key in keys.items() if keyid in acking},
+    )
 
 
 def decode_key(described: Mapping[str, object]) -> Key:

@@ -5,7 +5,7 @@ does all else and owns all state, fed by one inbox. paho's callbacks only put in
 paho calls them under locks that `publish` takes too.
 
 Each connection is a new paho client, so that nothing stale is sent again behind a newer state:
-what was not acknowledged waits here, in order, and is sent again.
+events are read from the ledger, and those not delivered are read and sent again.
 """
 
 from __future__ import annotations
@@ -16,60 +16,31 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import replace
+from paho.mqtt.client import MQTTMessage
 
 from edge import __version__
 from edge.config import MqttConfig
 from edge.errors import LinkError, PayloadError
 from edge.journal import said
 from edge.link import broker, wire
+from edge.link.acks import AckDesk, Came
 from edge.link.client import BoundedClient
 from edge.link.discovery import BIRTH, BIRTH_TOPIC, Announcement
-from edge.link.port import Health, Outbox
+from edge.link.outbox import Outbox
+from edge.link.port import Events, Health
+from edge.link.session import AckCame, Acked, Close, Down, Item, Session, Up, Wake
 from edge.link.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-_MAX_PACKET_BYTES = 64 * 1024  # acknowledgements, and Home Assistant's word
-_INBOX = 1000  # items; it only fills when the outbox thread hangs, as on a dying disk
-
-
-@dataclass(slots=True, eq=False)
-class _Session:
-    """One connection. `over` is set by the outbox thread when it is at its end."""
-
-    client: BoundedClient
-    over: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True, slots=True)
-class _Up:
-    session: _Session
-
-
-@dataclass(frozen=True, slots=True)
-class _Down:
-    session: _Session
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Acked:
-    session: _Session
-    mid: int
-    refused: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Close:
-    until: float  # s, monotonic
+_MAX_PACKET_BYTES = 64 * 1024  # all that comes is acknowledgements, and Home Assistant's word
+_INBOX = 1000  # acks beyond that are dropped: they are cumulative
 
 
 Attest: TypeAlias = Callable[[wire.State, wire.ChainHead], bytes]
-_Item: TypeAlias = wire.Event | wire.State | Health | _Up | _Down | _Acked | _Close | Announcement
 
 
 class MqttLink:
@@ -78,8 +49,9 @@ class MqttLink:
     Args:
         config: broker, credentials, times.
         topics: the door's topics.
-        outbox: keeps the events; owned by the link from here on.
+        ledger: where the events are.
         simulation: stands in every status.
+        acks: judges the collector's acks; None: what the broker acknowledges is delivered.
         attest: makes a joined door's signed report of its state and its last event.
         announcement: tells Home Assistant what the door is; None: nothing is told.
         retry_s: shortest and longest pause between attempts to connect.
@@ -93,16 +65,19 @@ class MqttLink:
         self,
         config: MqttConfig,
         topics: wire.Topics,
-        outbox: Outbox,
+        ledger: Events,
         simulation: bool,
         attest: Attest | None = None,
+        acks: AckDesk | None = None,
         announcement: Announcement | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
         utc: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._topics = topics
-        self._outbox = outbox
+        self._ledger = ledger
+        self._acks = acks
+        self._outbox = Outbox(ledger, by_collector=acks is not None)
         self._simulation = simulation
         self._attest = attest
         self._announcement = announcement
@@ -113,12 +88,12 @@ class MqttLink:
         self._where = f"broker {config.host}:{config.port}"
         self._tls = broker.tls_context(config.tls) if config.tls else None
         self._password = broker.password(config)
-        self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._turned_away = 0
+        self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._woken = False
         self._stopping = threading.Event()
         self._health = Health()
         self._state: wire.State | None = None
-        self._session: _Session | None = None  # while accepted
+        self._session: Session | None = None  # while accepted
         self._connected_at: str | None = None
         self._next_heartbeat = 0.0
         self._farewell_mid: int | None = None
@@ -134,11 +109,6 @@ class MqttLink:
     def connected(self) -> bool:
         """Whether the broker has accepted the door."""
         return self._session is not None
-
-    @property
-    def dropped(self) -> int:
-        """Events lost because too many waited."""
-        return self._turned_away + self._outbox.dropped
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -156,12 +126,11 @@ class MqttLink:
             self._sending = self._thread("outbox", self._run)
             self._sending.start()
 
-    def post(self, event: wire.Event) -> None:
-        """Hand over an event; it is numbered, kept and sent by the outbox thread."""
-        if self._inbox.qsize() >= _INBOX:
-            self._turned_away += 1
-            return
-        self._inbox.put(event)
+    def wake(self) -> None:
+        """There are new events in the ledger; from any thread."""
+        if not self._woken:  # one is enough until it is heard
+            self._woken = True
+            self._inbox.put(Wake())
 
     def set_health(self, health: Health) -> None:
         """Publish a new status where it differs."""
@@ -182,12 +151,12 @@ class MqttLink:
         """
         until = time.monotonic() + timeout_s
         self._stopping.set()
-        self._inbox.put(_Close(until))
+        self._inbox.put(Close(until))
         for thread in (self._sending, self._connecting):
             if thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()) + 0.2)
         if self._outbox.unsent:
-            log.warning("%s: %d events were not sent", self._where, self._outbox.unsent)
+            log.warning("%s: %d events wait for the next start", self._where, self._outbox.unsent)
 
     # Thread "mqtt"
 
@@ -201,21 +170,21 @@ class MqttLink:
 
     def _connect_once(self) -> None:
         """Connect and wait until it is over."""
-        session = _Session(self._new_client())
+        session = Session(self._new_client())
         self._listen(session)
         try:
             session.client.open()
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
-            self._inbox.put(_Down(session, broker.why_unreachable(error)))
+            self._inbox.put(Down(session, broker.why_unreachable(error)))
         else:
             self._wait_for_the_end(session)
         session.client.cut()
 
-    def _wait_for_the_end(self, session: _Session) -> None:
+    def _wait_for_the_end(self, session: Session) -> None:
         deadline = time.monotonic() + broker.CONNACK_S
         while not session.over.wait(0.2):
             if self._session is not session and time.monotonic() > deadline:
-                self._inbox.put(_Down(session, "no answer to CONNECT"))
+                self._inbox.put(Down(session, "no answer to CONNECT"))
                 return
             if self._stopping.is_set() and not self._sending.is_alive():
                 return
@@ -226,26 +195,30 @@ class MqttLink:
         client.will_set(self._topics.status, wire.encode(self._status("offline")), qos=1, retain=True)
         return client
 
-    def _listen(self, session: _Session) -> None:
+    def _listen(self, session: Session) -> None:
         """Callbacks that put into the inbox and do nothing else."""
         inbox = self._inbox
 
         def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-            inbox.put(_Down(session, f"it refused: {reason}") if reason.is_failure else _Up(session))
+            inbox.put(Down(session, f"it refused: {reason}") if reason.is_failure else Up(session))
 
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-            inbox.put(_Down(session, str(reason)))
+            inbox.put(Down(session, str(reason)))
 
         def on_publish(_c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
-            inbox.put(_Acked(session, mid, str(reason) if reason.is_failure else None))
+            inbox.put(Acked(session, mid, str(reason) if reason.is_failure else None))
+
+        def on_message(_c: Any, _u: Any, message: MQTTMessage) -> None:
+            told = self._announcement
+            if inbox.qsize() >= _INBOX:
+                return
+            if message.topic == self._topics.ack:
+                inbox.put(AckCame(bytes(message.payload)))
+            elif told and message.topic == BIRTH_TOPIC and message.payload == BIRTH:
+                inbox.put(told)
 
         def on_fault(fault: PayloadError) -> None:
-            inbox.put(_Down(session, str(fault)))
-
-        def on_message(_c: Any, _u: Any, message: Any) -> None:
-            told = self._announcement
-            if told and message.topic == BIRTH_TOPIC and message.payload == BIRTH and inbox.qsize() < _INBOX:
-                inbox.put(told)
+            inbox.put(Down(session, str(fault)))
 
         session.client.on_fault = on_fault
         session.client.on_message = on_message
@@ -262,7 +235,7 @@ class MqttLink:
                 item = self._inbox.get(timeout=self._patience_s(until))
             except queue.Empty:
                 item = None
-            if isinstance(item, _Close):
+            if isinstance(item, Close):
                 until = item.until
             elif item is not None:
                 self._handle(item)
@@ -273,7 +246,7 @@ class MqttLink:
         self._say_goodbye(until)
 
     def _unfinished(self, until: float) -> bool:
-        """Whether to go on after _Close; all that was posted before it is numbered by then."""
+        """Whether to go on after Close."""
         return self._session is not None and self._outbox.unsent > 0 and time.monotonic() < until
 
     def _patience_s(self, until: float | None) -> float:
@@ -281,12 +254,12 @@ class MqttLink:
         ends += [until] if until is not None else []
         return max(0.0, min(1.0, *(end - time.monotonic() for end in ends))) if ends else 1.0
 
-    def _handle(self, item: _Item) -> None:
-        if isinstance(item, _Up):
+    def _handle(self, item: Item) -> None:
+        if isinstance(item, Up):
             self._on_up(item.session)
-        elif isinstance(item, _Down):
+        elif isinstance(item, Down):
             self._on_down(item.session, item.why)
-        elif isinstance(item, _Acked):
+        elif isinstance(item, Acked):
             self._on_acked(item)
         elif isinstance(item, Announcement):
             self._announced_mid = self._publish(item.topic, item.payload, retain=True)
@@ -297,23 +270,34 @@ class MqttLink:
         elif isinstance(item, wire.State):
             self._state = item
             self._send_state()
-        elif not isinstance(item, _Close):
-            self._outbox.add(item)
+        elif isinstance(item, Wake):
+            self._woken = False
+        elif isinstance(item, AckCame):
+            self._on_ack(item.payload)
 
-    def _on_up(self, session: _Session) -> None:
+    def _on_ack(self, payload: bytes) -> None:
+        came = self._acks.take(payload, self._outbox.sent) if self._acks else None
+        if came is Came.MOVED:
+            self._outbox.acked()
+        elif came is Came.REPEATED:
+            self._outbox.asked_again()
+
+    def _on_up(self, session: Session) -> None:
         if session.over.is_set():
             return
         self._session = session
         self._connected_at = wire.rfc3339(self._utc())
         log.info("%s: connected", self._where, extra=said("BrokerConnected"))
         self._said.clear()
+        if self._acks:
+            session.client.subscribe(self._topics.ack, qos=1)
         self._send_status()
         self._send_state()
         if self._announcement:
             session.client.subscribe(BIRTH_TOPIC, qos=1)
             self._handle(self._announcement)
 
-    def _on_down(self, session: _Session, why: str) -> None:
+    def _on_down(self, session: Session, why: str) -> None:
         if session.over.is_set():  # a refusal is followed by a disconnect that knows less
             return
         session.over.set()
@@ -326,7 +310,7 @@ class MqttLink:
         if not self._stopping.is_set():
             self._say_once(f"{why}; tried again for ever, the door works on")
 
-    def _on_acked(self, item: _Acked) -> None:
+    def _on_acked(self, item: Acked) -> None:
         if item.session is not self._session:
             return
         if item.mid == self._farewell_mid:
@@ -346,8 +330,8 @@ class MqttLink:
             log.error("%s", LinkError(f"{self._where}: {what}"), extra=said("BrokerFault"))
 
     def _send_events(self) -> None:
-        while self._session and (payload := self._outbox.take()) is not None:
-            self._outbox.under_way(self._publish(self._topics.event, payload, retain=False), payload)
+        while self._session and (event := self._outbox.take()) is not None:
+            self._outbox.under_way(self._publish(self._topics.event, event.payload, retain=False), event)
 
     def _send_status(self) -> None:
         self._next_heartbeat = time.monotonic() + self._config.heartbeat_s
@@ -361,11 +345,11 @@ class MqttLink:
     def _send_attestation(self) -> None:
         """Also every heartbeat: it has the newest event's digest, and so vouches for all before."""
         if self._attest and self._state:
-            report = self._attest(self._state, self._outbox.head)
+            report = self._attest(self._state, self._ledger.head)
             self._publish(self._topics.attestation, report, retain=True)
 
     def _publish(self, topic: str, message: bytes | wire.Status | wire.State, retain: bool) -> int:
-        """The message id; 0 while there is no session. A failure comes back as _Down."""
+        """The message id; 0 while there is no session. A failure comes back as Down."""
         if not self._session:
             return 0
         payload = message if isinstance(message, bytes) else wire.encode(message)
@@ -383,6 +367,8 @@ class MqttLink:
             gallery=self._health.gallery,
             backend=self._health.backend,
             simulation=self._simulation,
+            events_lost=self._health.events_lost,
+            ledger_fault=self._health.ledger_fault,
             vitals=replace(self._vitals, queue=self._outbox.unsent) if self._vitals and online else None,
         )
 
@@ -395,7 +381,7 @@ class MqttLink:
         while not session.over.is_set() and (patience := until - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 item = self._inbox.get(timeout=patience)
-                if isinstance(item, (_Acked, _Down)):
+                if isinstance(item, (Acked, Down)):
                     self._handle(item)
         session.over.set()
         self._session = None

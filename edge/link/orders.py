@@ -1,4 +1,4 @@
-"""What admins order and doors answer, signed in `dsse` envelopes: Order, Reply, Attestation. Pure.
+"""What admins order, doors answer and collectors ack, signed in `dsse` envelopes. Pure.
 
 An order names each door with its epoch, so it is of use to one run of the daemon only. An epoch is
 `<count>-<16 hex>`: the count rises with every start, the hex is random at each. So an order is
@@ -20,12 +20,14 @@ from edge.link.dsse import KeyId, parsed
 from edge.link.wire import Digest, Natural, State, Utc
 
 COMMAND_TYPE = "application/vnd.doord.command+json"
+ACK_TYPE = "application/vnd.doord.ack+json"
 REPLY_TYPE = "application/vnd.doord.reply+json"
 ATTESTATION_TYPE = "application/vnd.doord.attestation+json"
 
 MAX_DOORS = 500  # of one order
 MAX_ORDER_BYTES = 64 * 1024  # of its envelope: 500 doors take 45 kB
 MAX_REPORT_BYTES = 16 * 1024  # of the envelope of a reply or an attestation
+MAX_ACK_BYTES = 4 * 1024  # of the envelope of an ack
 MAX_AHEAD_S = 30.0  # how far away an order's end may be
 RESTRAINING = frozenset({"lock", "lockdown"})
 """What only locks: obeyed with less, since to refuse it leaves a door open, and twice is as once."""
@@ -76,7 +78,21 @@ class Attestation(_Message, frozen=True):
     state: State
 
 
-Message: TypeAlias = Order | Reply | Attestation
+class Ack(_Message, frozen=True):
+    """What a collector has stored of a door's events: all up to `seq`, with this one's bytes.
+
+    The digest ties it to this chain: an ack of the same number of another one, from before a ledger
+    was lost or restored, acknowledges nothing.
+    """
+
+    site: Id
+    door: Id
+    seq: Annotated[int, Meta(ge=1)]
+    prev: Digest  # SHA-256 of the bytes of event `seq`, as in wire.ChainHead
+    at: Utc
+
+
+Message: TypeAlias = Order | Reply | Attestation | Ack
 
 
 def epoch_of(count: int, random: bytes) -> str:
@@ -104,7 +120,7 @@ def encode(message: Message) -> bytes:
         return payload
     if isinstance(message, Reply):
         message = msgspec.structs.replace(message, detail=_short(message.detail))
-    else:
+    elif isinstance(message, Attestation):
         state, short = message.state, _short
         state = msgspec.structs.replace(
             state, fault=short(state.fault), gallery_refusal=short(state.gallery_refusal)
@@ -137,6 +153,13 @@ def decode_attestation(payload: bytes) -> Attestation:
     for text in (message.at, message.state.changed_at, message.state.gallery_expires_at):
         if text is not None:
             utc(text)
+    return message
+
+
+def decode_ack(payload: bytes) -> Ack:
+    """Raises PayloadError."""
+    message = parsed(payload, Ack, "ack", MAX_ACK_BYTES)
+    utc(message.at)
     return message
 
 

@@ -1,98 +1,129 @@
-"""Events on their way to the broker: numbered, chained, in order. In memory.
+"""Which events go next to the broker, and which are under way: a place in the ledger, no copy of it.
 
-A restart loses what was not sent yet; the chain's head is on disk, so the collector sees the gap.
+What counts as delivered is configured: that the broker has an event, or that the collector has said
+so (`acks`). In the second case what was sent and not acked goes again: after each reconnect, and when
+nothing was acked for a minute, then for two, and so on, since a collector that is away is no reason
+to send the same for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from pathlib import Path
+from collections.abc import Callable
 
-from edge.disk import write_atomically
-from edge.errors import PayloadError
-from edge.link import wire
+from edge.errors import LedgerError
+from edge.link.port import Events, Stored
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 1000
-WINDOW = 20  # events under way at once
+WINDOW = 20  # events under way at once: what Mosquitto accepts unless told otherwise
+UNACKED = 1000  # events that may be ahead of the collector
+AGAIN_S = (60.0, 600.0)  # how long nothing is acked before events are sent again: first, and at most
+ASKED_AGAIN_S = 2.0
+_READ_AHEAD = 100
 
 
-class MemoryOutbox:
-    """What the broker has not acknowledged. Used by one thread.
+class Outbox:
+    """Used by one thread.
 
-    Beyond `limit` waiting events the oldest go: they leave a gap in `seq` that nobody can hide,
-    and the door's journal has them.
+    Args:
+        ledger: where the events are.
+        by_collector: whether the collector's acks count, not the broker's.
+        clock: s, monotonic.
     """
 
-    def __init__(self, chain_path: Path, limit: int = MAX_WAITING) -> None:
-        """`chain_path` keeps number and digest of the last event; unreadable, the chain begins anew."""
-        self.dropped = 0
-        self._path = chain_path
-        self._limit = limit
-        self._head = _load(chain_path)
-        self._stored = True
-        self._waiting: deque[bytes] = deque()
-        self._under_way: dict[int, bytes] = {}  # message id -> event, oldest first
-
-    @property
-    def head(self) -> wire.ChainHead:
-        """Number and digest of the last event."""
-        return self._head
+    def __init__(
+        self, ledger: Events, by_collector: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = ledger
+        self._by_collector = by_collector
+        self._clock = clock
+        self._taken = ledger.cursor  # number of the last event that was taken
+        self._sent = 0
+        self._ahead: deque[Stored] = deque()
+        self._under_way: dict[int, int] = {}  # message id -> number, oldest first
+        self._patience_s = AGAIN_S[0]
+        self._acked_at = clock()
+        self._back_at = clock()  # when it last went back to what was delivered
+        self._said: str | None = None
 
     @property
     def unsent(self) -> int:
-        """How many events the broker has not acknowledged."""
-        return len(self._waiting) + len(self._under_way)
+        """How many events the broker has not acknowledged since this outbox sends."""
+        return max(0, self._ledger.head.seq - self._taken) + len(self._under_way)
 
-    def add(self, event: wire.Event) -> None:
-        """Number an event and let it wait."""
-        try:
-            payload, self._head = wire.number(event, self._head)
-        except PayloadError as error:
-            self.dropped += 1
-            log.error("an event was lost: %s", error)
-            return
-        self._store_head()  # first: no number may be used twice
-        self._waiting.append(payload)
-        if len(self._waiting) > self._limit:
-            self._waiting.popleft()
-            self.dropped += 1
+    @property
+    def sent(self) -> int:
+        """The highest number that was ever sent, as far as is known: by an earlier run perhaps."""
+        return max(self._sent, self._ledger.inherited)
 
-    def take(self) -> bytes | None:
+    def take(self) -> Stored | None:
         """The oldest event that may be sent now."""
-        return self._waiting.popleft() if self._waiting and len(self._under_way) < WINDOW else None
+        if self._taken > self._ledger.head.seq:  # a chain that began anew
+            self.take_back()
+        self._taken = max(self._taken, self._ledger.cursor)  # nothing before it is wanted any more
+        if len(self._under_way) >= WINDOW or not self._may_go_further():
+            return None
+        while self._ahead and self._ahead[0].seq <= self._taken:
+            self._ahead.popleft()
+        if not self._ahead and self._taken < self._ledger.head.seq:
+            self._ahead.extend(self._read())
+        if not self._ahead:
+            return None
+        event = self._ahead.popleft()
+        self._taken = event.seq
+        self._sent = max(self._sent, event.seq)
+        return event
 
-    def under_way(self, mid: int, payload: bytes) -> None:
+    def under_way(self, mid: int, event: Stored) -> None:
         """It was handed to the connection as message `mid`."""
-        self._under_way[mid] = payload
+        self._under_way[mid] = event.seq
 
     def acknowledged(self, mid: int) -> None:
         """The broker has it. Other messages' ids are ignored."""
-        self._under_way.pop(mid, None)
+        if self._under_way.pop(mid, None) is not None and not self._by_collector:
+            self._ledger.delivered(min(self._under_way.values(), default=self._taken + 1) - 1)
+
+    def acked(self) -> None:
+        """The collector has moved the cursor."""
+        self._acked_at, self._patience_s = self._clock(), AGAIN_S[0]
+
+    def asked_again(self) -> None:
+        """The collector repeats its last ack: something it lacks, and what was sent since goes again.
+
+        Not at once: what it lacks may be on its way.
+        """
+        if self._clock() - self._back_at >= ASKED_AGAIN_S:
+            self.take_back()
 
     def take_back(self) -> None:
-        """The connection is gone: what was under way waits again, before the rest."""
-        self._waiting.extendleft(reversed(self._under_way.values()))
+        """The connection is gone: what was not delivered goes again, in order."""
         self._under_way.clear()
+        self._ahead.clear()
+        self._taken = self._ledger.cursor
+        self._acked_at = self._back_at = self._clock()
 
-    def _store_head(self) -> None:
+    def _may_go_further(self) -> bool:
+        """Whether the collector keeps up; when it has said nothing for long, from its last ack again."""
+        ahead = self._taken - self._ledger.cursor
+        if not self._by_collector or not ahead:
+            self._acked_at = self._clock()
+            return True
+        if self._clock() - self._acked_at >= self._patience_s and not self._under_way:
+            self._patience_s = min(AGAIN_S[1], 2 * self._patience_s)
+            self.take_back()
+            return True
+        return ahead < UNACKED
+
+    def _read(self) -> list[Stored]:
         try:
-            write_atomically(self._path, wire.encode(self._head))
-        except OSError as error:
-            if self._stored:
-                log.error("%s: %s: a restart will break the chain of events", self._path, error.strerror)
-            self._stored = False
-        else:
-            self._stored = True
-
-
-def _load(path: Path) -> wire.ChainHead:
-    try:
-        return wire.decode_head(path.read_bytes())
-    except FileNotFoundError:
-        return wire.GENESIS
-    except (OSError, PayloadError) as error:
-        log.error("%s: %s: the chain of events begins anew", path, error)
-        return wire.GENESIS
+            found = self._ledger.after(self._taken, _READ_AHEAD)
+        except LedgerError as error:
+            if self._said != str(error):
+                log.error("no events can be sent: %s", error)
+            self._said = str(error)
+            return []
+        self._said = None
+        return found

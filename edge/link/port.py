@@ -1,10 +1,12 @@
-"""What a link and its outbox promise; and the link of a door without a broker."""
+"""What a link and what it sends from promise; and the link of a door without a broker."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from edge.link import wire
 from edge.link.vitals import Vitals
@@ -20,6 +22,79 @@ class Health:
     why_not: tuple[str, ...] = ("starting",)
     gallery: int | None = None
     backend: str = ""
+    events_lost: int = 0
+    ledger_fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record of the ledger: an event's number and its exact bytes."""
+
+    seq: int
+    payload: bytes
+
+
+class Events(Protocol):
+    """The ledger as who sends from it sees it."""
+
+    @property
+    def head(self) -> wire.ChainHead:
+        """Number and digest of the last event."""
+
+    @property
+    def cursor(self) -> int:
+        """The number up to which events were delivered."""
+
+    @property
+    def inherited(self) -> int:
+        """The number of the last event when the ledger was opened."""
+
+    def after(self, seq: int, limit: int) -> list[Stored]:
+        """The records after number `seq`, oldest first, at most `limit`. Raises LedgerError."""
+
+    def find(self, which: str | int) -> Stored | None:
+        """The record with this id or number. Raises LedgerError."""
+
+    def delivered(self, seq: int) -> None:
+        """Everything up to `seq` was delivered: moves the cursor."""
+
+
+Row: TypeAlias = "tuple[wire.Event, bytes | None]"  # an event, and the details that stay on the door
+
+
+class Keeper(Protocol):
+    """The ledger as the recorder sees it."""
+
+    damaged: str | None
+
+    @property
+    def head(self) -> wire.ChainHead:
+        """Number and digest of the last event."""
+
+    @property
+    def undelivered(self) -> int:
+        """How many events wait for delivery."""
+
+    def open(self) -> wire.Gap | None:
+        """Raises LedgerError."""
+
+    def append_all(self, entries: Sequence[Row]) -> list[Stored]:
+        """Raises LedgerError, PayloadError."""
+
+    def prune(self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event]) -> wire.Gap | None:
+        """Raises LedgerError."""
+
+    def keep_head(self) -> None:
+        """Write the head beside the ledger."""
+
+    def tidy(self) -> None:
+        """Raises LedgerError."""
+
+    def close(self) -> None:
+        """Release the files."""
+
+    def set_aside(self, name: str) -> Path:
+        """Raises LedgerError."""
 
 
 class Link(Protocol):
@@ -31,8 +106,8 @@ class Link(Protocol):
     def tend(self) -> None:
         """Start again what died; called now and then by one thread."""
 
-    def post(self, event: wire.Event) -> None:
-        """Hand over an event, from any thread."""
+    def wake(self) -> None:
+        """There are new events in the ledger; from any thread."""
 
     def set_health(self, health: Health) -> None:
         """Publish a new status where it differs."""
@@ -50,54 +125,20 @@ class Link(Protocol):
     def connected(self) -> bool:
         """Whether the broker has accepted the door."""
 
-    @property
-    def dropped(self) -> int:
-        """Events lost because too many waited."""
-
-
-class Outbox(Protocol):
-    """Keeps events in order until the broker has them; numbers them. Used by one thread."""
-
-    dropped: int
-
-    @property
-    def head(self) -> wire.ChainHead:
-        """Number and digest of the last event."""
-
-    @property
-    def unsent(self) -> int:
-        """How many events the broker has not acknowledged."""
-
-    def add(self, event: wire.Event) -> None:
-        """Number an event and let it wait."""
-
-    def take(self) -> bytes | None:
-        """The oldest event that may be sent now."""
-
-    def under_way(self, mid: int, payload: bytes) -> None:
-        """It was handed to the connection as message `mid`."""
-
-    def acknowledged(self, mid: int) -> None:
-        """The broker has it. Other messages' ids are ignored."""
-
-    def take_back(self) -> None:
-        """The connection is gone: what was under way waits again, before the rest."""
-
 
 class NullLink:
     """No broker is configured. Sibling of MqttLink."""
 
     connected = False
-    dropped = 0
 
     def start(self) -> None:
         """Say once that nothing will be sent."""
-        log.info("no broker is configured or usable: events go to the log only")
+        log.info("no broker is configured or usable: events stay in the ledger")
 
     def tend(self) -> None:
         """Nothing."""
 
-    def post(self, event: wire.Event) -> None:
+    def wake(self) -> None:
         """Nothing."""
 
     def set_health(self, health: Health) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import PayloadError
+from edge.link.topics import Topics as Topics
 from edge.link.vitals import Vitals
 from edge.values import ID, Alarm, Attempt, DoorMode, Grant, Quality, Reason
 
@@ -47,6 +47,9 @@ NoticeKind = Literal[
     "GalleryRefused",
     "CommandObeyed",
     "CommandRefused",
+    "AckRefused",
+    "EventUnsynced",
+    "LedgerDamaged",
     "Started",
     "Stopped",
 ]
@@ -68,6 +71,8 @@ class Status(_Message, frozen=True):
     gallery: int | None
     backend: str  # what runs the models
     simulation: bool
+    events_lost: Natural = 0  # since the start: the disk took them not, nor was there memory for them
+    ledger_fault: str | None = None  # why events are not on disk now, in words
     vitals: Vitals | None = None  # how the unit itself fares
 
 
@@ -147,65 +152,20 @@ class Notice(_Event, frozen=True):
     detail: str
 
 
-Event: TypeAlias = Granted | Denied | Notice
+class Dropped(_Event, frozen=True):
+    """Records that are missing from the door's ledger from here on, and why in words.
+
+    `first` to `last` are their numbers; None: they never got one, since the disk took nothing.
+    """
+
+    kind: Literal["EventsDropped"]
+    first: Annotated[int, Meta(ge=1)] | None
+    last: Annotated[int, Meta(ge=1)] | None
+    count: Annotated[int, Meta(ge=1)]
+    detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """The door's topics. Raises PayloadError when an id could be a wildcard or a level."""
-
-    site: str
-    door: str
-
-    def __post_init__(self) -> None:
-        for name in (self.site, self.door):
-            if not re.match(ID, name):
-                raise PayloadError(f"topic: expected 1 to 32 of a-z, 0-9 and -, got {name!r}")
-
-    @property
-    def base(self) -> str:
-        """`doord/<site>/door/<door>`."""
-        return f"doord/{self.site}/door/{self.door}"
-
-    @property
-    def status(self) -> str:
-        """Retained Status."""
-        return f"{self.base}/status"
-
-    @property
-    def state(self) -> str:
-        """Retained State."""
-        return f"{self.base}/state"
-
-    @property
-    def attestation(self) -> str:
-        """Retained; signed by a joined door (`orders.Attestation`)."""
-        return f"{self.base}/attestation"
-
-    @property
-    def event(self) -> str:
-        """One Event each."""
-        return f"{self.base}/event"
-
-    @property
-    def command(self) -> str:
-        """Signed commands to the door, never retained."""
-        return f"{self.base}/command"
-
-    @property
-    def reply(self) -> str:
-        """The door's signed replies to them, never retained."""
-        return f"{self.base}/reply"
-
-    @property
-    def fence(self) -> str:
-        """The door's own echo: behind all that the broker sent before it."""
-        return f"{self.base}/fence"
-
-    @property
-    def gallery(self) -> str:
-        """The root of the site's signed tree; retained below it."""
-        return f"doord/{self.site}/gallery"
+Event: TypeAlias = Granted | Denied | Notice | Dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +206,16 @@ class Setting:
     simulation: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What is missing from a ledger; see Dropped."""
+
+    first: int | None
+    last: int | None
+    count: int
+    why: str
+
+
 def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted | Denied:
     """The event of a finished attempt, not numbered yet."""
     decision, last = attempt.decision, attempt.last
@@ -271,6 +241,18 @@ def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted |
 def notice(kind: NoticeKind, detail: str, stamp: Stamp, setting: Setting) -> Notice:
     """Any other event, not numbered yet."""
     return Notice(**_common(stamp, setting), kind=kind, detail=_short(detail))
+
+
+def dropped(gap: Gap, stamp: Stamp, setting: Setting) -> Dropped:
+    """The event that stands for missing ones, not numbered yet."""
+    return Dropped(
+        **_common(stamp, setting),
+        kind="EventsDropped",
+        first=gap.first,
+        last=gap.last,
+        count=gap.count,
+        detail=_short(gap.why),
+    )
 
 
 def _common(stamp: Stamp, setting: Setting) -> dict[str, Any]:
@@ -344,7 +326,8 @@ def encode(message: Status | State | Event | ChainHead) -> bytes:
     """JSON; long texts are cut. Raises PayloadError above MAX_BYTES."""
     if isinstance(message, Status):
         why_not = [_short(why) for why in message.why_not[:_MAX_TEXTS]]
-        message = msgspec.structs.replace(message, why_not=why_not)
+        ledger_fault = message.ledger_fault and _short(message.ledger_fault)
+        message = msgspec.structs.replace(message, why_not=why_not, ledger_fault=ledger_fault)
     elif isinstance(message, State):
         message = msgspec.structs.replace(
             message,
@@ -378,14 +361,16 @@ class _Kind(msgspec.Struct):
     kind: str
 
 
+_EVENTS: dict[str, type[Event]] = {
+    "AccessGranted": Granted,
+    "AccessDenied": Denied,
+    "EventsDropped": Dropped,
+}  # every other kind is a Notice
+
+
 def decode_event(payload: bytes) -> Event:
     """Raises PayloadError."""
-    kind = _decode(payload, _Kind, "event").kind
-    if kind == "AccessGranted":
-        return _decode(payload, Granted, "event")
-    if kind == "AccessDenied":
-        return _decode(payload, Denied, "event")
-    return _decode(payload, Notice, "event")
+    return _decode(payload, _EVENTS.get(_decode(payload, _Kind, "event").kind, Notice), "event")
 
 
 M = TypeVar("M")

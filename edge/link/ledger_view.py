@@ -1,0 +1,132 @@
+"""A door's ledger as it is read, also beside the daemon that writes it. Safe to use from several threads.
+
+events  seq, id, at, payload (the bytes that the chain is of), details (stay on the door)
+chain   one row: number and digest of the last event; the number of the last one delivered
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.disk import connect_to_database
+from edge.errors import GalleryError, LedgerDamaged, LedgerError, PayloadError
+from edge.link import wire
+from edge.link.chain import Flaw, first_flaw
+from edge.link.port import Stored
+
+APPLICATION_ID = 0x646F6C31  # "dol1"
+_HEAD_MAX_BYTES = 1024
+
+
+@contextlib.contextmanager
+def ledger_faults(path: Path) -> Iterator[None]:
+    """Turns SQLite's and the file system's errors into LedgerErrors that name the file."""
+    try:
+        yield
+    except LedgerError:
+        raise
+    except sqlite3.OperationalError as error:  # full, read-only, busy, input/output
+        raise LedgerError(f"{path}: {error}") from error
+    except (sqlite3.Error, GalleryError) as error:
+        raise LedgerDamaged(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror or error}") from error
+
+
+def head_path(path: Path) -> Path:
+    """Where the head is kept beside the ledger `path`, so that it outlives it: `events.head`."""
+    return path.with_suffix(".head")
+
+
+def read_head(path: Path) -> wire.ChainHead | None:
+    """What `head_path(path)` says; None: no such file. Raises LedgerError: it can't be read."""
+    try:
+        with head_path(path).open("rb") as file:
+            return wire.decode_head(file.read(_HEAD_MAX_BYTES))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LedgerError(f"{head_path(path)}: {error.strerror}") from error
+    except PayloadError as error:
+        raise LedgerError(f"{head_path(path)}: {error}") from error
+
+
+class LedgerView:
+    """Reads a ledger; never writes."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises LedgerError: there is none, or it can't be read; LedgerDamaged: it is no ledger."""
+        self._path = path
+        self._turn = threading.Lock()
+        with ledger_faults(path):
+            if not path.is_file():
+                raise LedgerError(f"{path}: expected a ledger, got none")
+            self._connection = connect_to_database(path, APPLICATION_ID, write=False)
+
+    def close(self) -> None:
+        """Release the file; may be called twice."""
+        with self._turn:
+            self._connection.close()
+
+    def after(self, seq: int, limit: int) -> list[Stored]:
+        """The records after number `seq`, oldest first, at most `limit`. Raises LedgerError."""
+        wanted = "SELECT seq, payload FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        with self._turn, ledger_faults(self._path):
+            return [Stored(*row) for row in self._connection.execute(wanted, (seq, limit))]
+
+    def find(self, which: str | int) -> Stored | None:
+        """The record with this id or number. Raises LedgerError."""
+        row = self._one("payload", which)
+        return None if row is None else Stored(*row)
+
+    def details(self, which: str | int) -> bytes | None:
+        """What only the door keeps of the event with this id or number, see `details`. Raises LedgerError."""
+        row = self._one("details", which)
+        return None if row is None else row[1]
+
+    @property
+    def head(self) -> wire.ChainHead:
+        """Number and digest of the last event. Raises LedgerError."""
+        with self._turn, ledger_faults(self._path):
+            return read_chain(self._connection)[0]
+
+    def verify(self) -> Flaw | None:
+        """The first record that is broken or missing, against the head inside and the one beside it.
+
+        What was appended by who could write both heads is found only where the head was signed to:
+        at the collector. Raises LedgerError.
+        """
+        witness = read_head(self._path) or wire.GENESIS
+        with self._turn, ledger_faults(self._path):
+            self._connection.execute("BEGIN")  # one moment of a ledger that grows meanwhile
+            try:
+                head, _ = read_chain(self._connection)
+                rows = self._connection.execute("SELECT seq, payload FROM events ORDER BY seq")
+                return first_flaw(rows, head, witness)
+            finally:
+                self._connection.rollback()
+
+    def _one(self, column: str, which: str | int) -> tuple[int, bytes] | None:
+        key = "seq" if isinstance(which, int) else "id"
+        wanted = f"SELECT seq, {column} FROM events WHERE {key} = ?"  # noqa: S608  # names of our own
+        with self._turn, ledger_faults(self._path):
+            row: tuple[int, bytes] | None = self._connection.execute(wanted, (which,)).fetchone()
+            return row
+
+
+def read_chain(connection: sqlite3.Connection) -> tuple[wire.ChainHead, int]:
+    """Head and cursor as they stand in the file. Raises sqlite3.DatabaseError: there are none."""
+    try:
+        rows = connection.execute("SELECT seq, prev, cursor FROM chain").fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such" not in str(error):
+            raise
+        rows = []
+    if len(rows) != 1 or [type(cell) for cell in rows[0]] != [int, str, int]:
+        raise sqlite3.DatabaseError("expected one chain, got none")
+    seq, prev, cursor = rows[0]
+    return wire.ChainHead(seq, prev), cursor
