@@ -28,6 +28,7 @@ MESSAGE_IDS: dict[str, str] = {
     "EventUnsynced": "03d31af1206c46b4bf6e171ce7983487",
     "EventsDropped": "10b344d8aacc42738182325db67b471c",
     "AckRefused": "b577c6ade80646cfb4cb28aedf8b356b",
+    "LedgerDamaged": "b0a884b6aa8d48129d674ca4df6f4608",
     # other lines
     "Starting": "70cff05485ea4ce5afae8053bb249e65",
     "Armed": "fda9dcb618fb4d46ae9e36b0f4a3a096",

@@ -16,14 +16,14 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Protocol, TypeAlias
 
+from edge import story
 from edge.errors import LedgerDamaged, LedgerError, PayloadError
+from edge.journal import said
 from edge.link import wire
-from edge.link.port import Stored
+from edge.link.port import Keeper, Row
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -38,44 +38,6 @@ _PRUNE_ROWS = 1000
 _ASIDE_EVERY_S = 60.0
 _TELL_EVERY_S = 60.0
 _STARTING = "starting"
-
-
-class Keeper(Protocol):
-    """The ledger, or its sibling in tests."""
-
-    damaged: str | None
-
-    @property
-    def head(self) -> wire.ChainHead:
-        """Number and digest of the last event."""
-
-    @property
-    def undelivered(self) -> int:
-        """How many events wait for delivery."""
-
-    def open(self) -> wire.Gap | None:
-        """Raises LedgerError."""
-
-    def append_all(self, entries: Sequence[_Row]) -> list[Stored]:
-        """Raises LedgerError, PayloadError."""
-
-    def prune(self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event]) -> wire.Gap | None:
-        """Raises LedgerError."""
-
-    def keep_head(self) -> None:
-        """Write the head beside the ledger."""
-
-    def tidy(self) -> None:
-        """Raises LedgerError."""
-
-    def close(self) -> None:
-        """Release the files."""
-
-    def set_aside(self, name: str) -> Path:
-        """Raises LedgerError."""
-
-
-_Row: TypeAlias = "tuple[wire.Event, bytes | None]"
 
 
 class _Entry:
@@ -140,6 +102,7 @@ class Recorder:
         self._inbox: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
         self._grants: queue.SimpleQueue[_Entry] = queue.SimpleQueue()  # in order of their time
         self._pending: deque[_Entry] = deque()
+        self._told: set[str] = set()  # ids of those that the log has without a number
         self._counting = threading.Lock()
         self._untold = 0  # of the lost, those that no event stands for yet
         self._gap: wire.Gap | None = None  # what the ledger turned out to lack when it was opened
@@ -203,9 +166,10 @@ class Recorder:
         if self._inbox.qsize() < _WAITING:
             self._inbox.put(entry)
         else:
-            self._lose()
+            self._lose(entry.event)
 
-    def _lose(self) -> None:
+    def _lose(self, event: wire.Event) -> None:
+        story.tell(event)
         with self._counting:
             self.lost += 1
             self._untold += 1
@@ -247,12 +211,15 @@ class Recorder:
         if len(self._pending) < _WAITING:
             self._pending.append(entry)
         else:
-            self._lose()  # the newest: what came first tells how it began
+            self._lose(entry.event)  # the newest: what came first tells how it began
 
     def _let_go(self) -> None:
-        """Nobody waits for a disk that takes nothing."""
+        """Nobody waits for a disk that takes nothing; the log has what it does not take."""
         for entry in self._pending:
             entry.go_on()
+            if entry.event.id not in self._told:
+                self._told.add(entry.event.id)
+                story.tell(entry.event)
 
     def _usable(self) -> bool:
         """Whether the ledger takes events, after another attempt to open it where it is time."""
@@ -280,7 +247,7 @@ class Recorder:
         self._ledger.damaged = None
         self._damage = f"{damaged}; set aside as {aside.name}"
         self._aside_again_at = self._clock() + _ASIDE_EVERY_S
-        log.critical("LedgerDamaged: %s", self._damage)
+        log.critical("LedgerDamaged: %s", self._damage, extra=said("LedgerDamaged"))
 
     def _fail(self, error: LedgerError) -> None:
         now, self.fault = self._clock(), str(error)
@@ -314,13 +281,22 @@ class Recorder:
             self._untold -= lost
         late = [stored[row].seq for row, entry in waiting if not entry.go_on()]
         self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
+        for (event, _), kept in zip(rows, stored, strict=True):
+            self._tell(event, kept.seq)
         self._rows += len(rows)
         self._ledger.keep_head()  # after what waited for the disk, before anything is sent
         self._committed()
 
-    def _rows_of(self, batch: list[_Entry]) -> tuple[list[_Row], list[tuple[int, _Entry]], int]:
+    def _tell(self, event: wire.Event, seq: int) -> None:
+        """To the log, once: with its number, but where the disk kept it waiting."""
+        if event.id in self._told:
+            self._told.remove(event.id)
+        else:
+            story.tell(event, seq)
+
+    def _rows_of(self, batch: list[_Entry]) -> tuple[list[Row], list[tuple[int, _Entry]], int]:
         """What to commit; which rows somebody waits for; how many lost events it stands for."""
-        rows: list[_Row] = [(event, None) for event in self._preface()]
+        rows: list[Row] = [(event, None) for event in self._preface()]
         waiting: list[tuple[int, _Entry]] = []
         for entry in batch:
             rows.append((entry.event, entry.details))
@@ -346,7 +322,6 @@ class Recorder:
 
     def _unsynced(self, seq: int) -> wire.Event:
         detail = f"number {seq}: the door was asked before this was on the disk"
-        log.warning("EventUnsynced: %s", detail)
         return wire.notice("EventUnsynced", detail, _stamp(), self._setting())
 
     def _leave_out(self, batch: list[_Entry], error: PayloadError) -> None:
@@ -357,8 +332,9 @@ class Recorder:
                     self._commit(1)
             return
         log.error("an event is lost: %s", error)
-        self._pending.popleft().go_on()
-        self._lose()
+        entry = self._pending.popleft()
+        entry.go_on()
+        self._lose(entry.event)
 
     def _refused(self, error: LedgerError) -> None:
         if isinstance(error, LedgerDamaged):
@@ -384,7 +360,8 @@ class Recorder:
             lambda gap: wire.dropped(gap, _stamp(), self._setting()),
         )
         if gap is not None:
-            log.info("EventsDropped: %s to %s: %s", gap.first, gap.last, gap.why)
+            words = f"EventsDropped: {gap.first} to {gap.last}: {gap.why}"
+            log.info("%s", words, extra=said("EventsDropped", COUNT=gap.count))
             self._ledger.keep_head()
             self._committed()
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge import __version__, story
+from edge import __version__
 from edge.config import Config
 from edge.door.controller import DoorStatus
 from edge.faces import Faces
@@ -122,21 +122,17 @@ class Reporter:
         )
 
     def post(self, event: wire.Event, details: bytes | None = None) -> None:
-        """Log and record an event; `details` stay on the door."""
-        self._tell(event)
+        """Record an event; `details` stay on the door."""
+        self._meter.note(event)
         self._recorder.post(event, details)
         if isinstance(event, wire.Denied):
             self._last_refusal = event.reason
             self.publish_state()
 
     def post_then(self, event: wire.Event, details: bytes | None, then: Callable[[], None]) -> None:
-        """Log and record an event that something waits for; see Recorder."""
-        self._tell(event)
-        self._recorder.post_then(event, details, then)
-
-    def _tell(self, event: wire.Event) -> None:
-        story.tell(event)
+        """Record an event that something waits for; see Recorder."""
         self._meter.note(event)
+        self._recorder.post_then(event, details, then)
 
     def on_state(self, status: DoorStatus) -> None:
         """The door is something else now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from edge.journal import said
-from edge.link.wire import Denied, Event, Granted
+from edge.link.wire import Denied, Dropped, Event, Granted
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +14,7 @@ _LEVELS: dict[str, int] = {  # an alarm or a refusal is a warning, a fault an er
     "DoorFault": logging.ERROR,
     "EventsDropped": logging.ERROR,
     "EventUnsynced": logging.ERROR,
+    "LedgerDamaged": logging.ERROR,
     "AckRefused": logging.WARNING,
     "CommandRefused": logging.WARNING,
     "DoorForcedOpen": logging.WARNING,
@@ -29,6 +30,9 @@ _FIELDS = (
     "distance",
     "threshold",
     "margin",
+    "first",
+    "last",
+    "count",
     "frames",
     "repeats",
     "frame_age_ms",
@@ -61,6 +65,9 @@ def line(event: Event) -> str:
     if isinstance(event, Denied):
         before = f", {event.repeats} like it before" if event.repeats else ""
         return f"{event.kind}: {event.reason.value}, {_seen(event)}{before}"
+    if isinstance(event, Dropped):
+        numbers = "" if event.first is None else f", {event.first} to {event.last}"
+        return f"{event.kind}: {event.count} records{numbers}: {event.detail}"
     return f"{event.kind}: {event.detail}"
 
 

@@ -45,9 +45,9 @@ def open_link(
         log.error("mqtt.acks: collector: this door is part of no site; what the broker takes is delivered")
     attest = ties.voice.attest if ties else None
     try:
-        topics = wire.Topics(config.site, config.door_id)
-        told = announce(topics, __version__, config.mqtt.heartbeat_s) if config.mqtt.home_assistant else None
-        return MqttLink(config.mqtt, topics, ledger, config.simulation, attest, told, acks)
+        topics, home = wire.Topics(config.site, config.door_id), config.mqtt.home_assistant
+        told = announce(topics, __version__, config.mqtt.heartbeat_s) if home else None
+        return MqttLink(config.mqtt, topics, ledger, config.simulation, attest, acks, told)
     except ConfigError as error:
         log.error("no broker: %s; mend it and restart, the door works on", error)
         return NullLink()

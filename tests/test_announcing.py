@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 from broker import Broker, Listener, wait_until
-from test_mqtt import HEALTHY, QUICK, TOPICS, connected, details, errors, event
+from test_mqtt import HEALTHY, QUICK, TOPICS, connected, details, errors, event, opened, post
 
 from edge.config import MqttConfig
 from edge.link import wire
 from edge.link.discovery import announce
 from edge.link.mqtt import MqttLink
-from edge.link.outbox import MemoryOutbox
 from edge.link.vitals import Vitals
 
 ANNOUNCED = announce(TOPICS, "0.1.0", 60)
@@ -44,8 +43,8 @@ def announcing(tmp_path):
     made: list[MqttLink] = []
 
     def make(port: int) -> MqttLink:
-        outbox, settings = MemoryOutbox(tmp_path / "chain"), MqttConfig(host="127.0.0.1", port=port)
-        made.append(MqttLink(settings, TOPICS, outbox, True, announcement=ANNOUNCED, retry_s=QUICK))
+        ledger, settings = opened(tmp_path / "events.db"), MqttConfig(host="127.0.0.1", port=port)
+        made.append(MqttLink(settings, TOPICS, ledger, True, announcement=ANNOUNCED, retry_s=QUICK))
         made[-1].start()
         return made[-1]
 
@@ -80,7 +79,7 @@ def test_a_broker_that_does_not_let_it_be_announced_is_not_asked_again(tmp_path,
         wait_until(lambda: "its access rules?" in caplog.text, "the refusal is said")
         with Listener(broker.port) as heard:
             for i in range(50):
-                link.post(event(str(i)))
+                post(link, event(str(i)))
             wait_until(lambda: len(details(heard)) == 50, "events all the same")
         broker.stop()
         wait_until(lambda: not link.connected, "the broker is gone")

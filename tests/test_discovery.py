@@ -28,7 +28,7 @@ def told() -> dict:
 
 
 def status(state: str = "online", armed: bool = True, vitals: Vitals | None = ALL) -> bytes:
-    return wire.encode(wire.Status(state, AT, AT, armed, [], "0.1.0", 4, "cpu", False, vitals))
+    return wire.encode(wire.Status(state, AT, AT, armed, [], "0.1.0", 4, "cpu", False, vitals=vitals))
 
 
 def state(mode=DoorMode.LOCKED, lock="locked", dps="closed", alarms=(), gallery: int | None = 4) -> bytes:

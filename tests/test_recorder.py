@@ -148,6 +148,33 @@ def test_with_its_threads_a_hanging_disk_holds_up_nobody_who_posts_and_no_grant(
     assert not any(thread.name in ("recorder", "patience") for thread in threading.enumerate())
 
 
+def logged(caplog) -> list[tuple[str, str | None]]:
+    """What each event's line says, and its number."""
+    records = [r for r in caplog.records if r.name == "edge.story"]
+    return [(r.getMessage().partition(": ")[2], r.journal.get("SEQ")) for r in records]
+
+
+def test_the_log_has_each_event_once_and_with_its_number(scene, caplog):
+    for detail in "abc":
+        scene.recorder.post(a_notice(detail))
+    scene.step()
+    assert logged(caplog) == [("a", "1"), ("b", "2"), ("c", "3")]
+
+
+def test_the_log_does_not_wait_for_a_disk_that_refuses(scene, caplog):
+    scene.step()
+    scene.ledger.refuses = NO_ROOM
+    scene.recorder.post(a_notice("a"))
+    scene.step()
+    assert logged(caplog) == [("a", None)]
+    scene.ledger.refuses = None
+    scene.recorder.post(a_notice("b"))
+    scene.step(1)
+    scene.step(1)
+    assert [event.detail for event in told(scene.path)] == ["a", "b"]
+    assert logged(caplog) == [("a", None), ("b", "2")]
+
+
 @pytest.mark.parametrize("why", [NO_ROOM, "attempt to write a readonly database", "disk I/O error"])
 def test_a_disk_that_refuses_delays_no_grant_and_is_told_once(scene, caplog, why):
     scene.step()
@@ -158,9 +185,8 @@ def test_a_disk_that_refuses_delays_no_grant_and_is_told_once(scene, caplog, why
     scene.step()
     assert scene.happened == ["a", "b"]
     assert scene.recorder.fault == why
-    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
-        f"events are not recorded, the door works on: {why}"
-    ]
+    said = [r.getMessage() for r in caplog.records if r.name == "edge.recorder"]
+    assert said == [f"events are not recorded, the door works on: {why}"]
 
 
 def test_what_waited_for_the_disk_is_recorded_in_order_when_it_is_back(scene):
@@ -224,7 +250,7 @@ def test_a_damaged_ledger_is_set_aside_and_the_chain_goes_on_and_says_so(scene, 
     aside = next(scene.path.parent.glob("events.db.damaged-*Z"))
     assert aside.read_bytes().startswith(b"rotten")
     assert aside.name in events[0].detail
-    assert [r.levelname for r in caplog.records if "set aside" in r.getMessage()] == ["CRITICAL"]
+    assert [r.levelname for r in caplog.records if "set aside" in r.getMessage()] == ["CRITICAL", "ERROR"]
     assert scene.ledger.verify() is None
 
 

@@ -15,7 +15,7 @@ from edge.values import Attempt, Deny, Grant, Observation, Probe, Quality, Reaso
 
 STAMP = wire.Stamp.of(1.8e9, bytes(range(10)))
 SETTING = wire.Setting(0.7, "facenet", 4, simulation=True)
-KINDS = ("AccessGranted", "AccessDenied", *get_args(wire.NoticeKind))
+KINDS = ("AccessGranted", "AccessDenied", "EventsDropped", *get_args(wire.NoticeKind))
 
 
 def an_attempt(decision: Grant | Deny, **changes: object) -> wire.Granted | wire.Denied:
@@ -40,6 +40,14 @@ def an_attempt(decision: Grant | Deny, **changes: object) -> wire.Granted | wire
             "AccessDenied: NoMatch, 3 frames, decided 45 ms after the last, 4 like it before",
         ),
         (wire.notice("DoorTamper", "the case is open", STAMP, SETTING), "DoorTamper: the case is open"),
+        (
+            wire.dropped(wire.Gap(3, 7, 5, "older than 90 days"), STAMP, SETTING),
+            "EventsDropped: 5 records, 3 to 7: older than 90 days",
+        ),
+        (
+            wire.dropped(wire.Gap(None, None, 5, "the ledger took no events"), STAMP, SETTING),
+            "EventsDropped: 5 records: the ledger took no events",
+        ),
     ],
 )
 def test_an_event_reads_as_a_sentence(event, line):

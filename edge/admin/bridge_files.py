@@ -15,10 +15,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge.admin.model import Revoked
 from edge.admin.folder import OpenSite
 from edge.admin.keystore import BRIDGE, Keystore, signer_of
-from edge.admin.model import Door
+from edge.admin.model import Door, Revoked
 from edge.admin.pki import BRIDGE_NAME, HOME_NAME
 from edge.admin.release import rotate
 from edge.config import Id, MqttConfig, TlsConfig

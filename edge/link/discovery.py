@@ -90,7 +90,7 @@ _ENTITIES: dict[str, _Entity] = {
         "Last event",
         "event",
         _EVENT,
-        {"event_types": ["AccessGranted", "AccessDenied", *get_args(NoticeKind)]},
+        {"event_types": ["AccessGranted", "AccessDenied", "EventsDropped", *get_args(NoticeKind)]},
     ),
     "armed": _Entity(
         "binary_sensor", "Armed", "status", "{{ 'ON' if value_json.armed else 'OFF' }}", _DIAGNOSTIC

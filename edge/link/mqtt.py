@@ -36,7 +36,7 @@ from edge.link.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-_MAX_PACKET_BYTES = 64 * 1024  # acknowledgements, and Home Assistant's word
+_MAX_PACKET_BYTES = 64 * 1024  # all that comes is acknowledgements, and Home Assistant's word
 _INBOX = 1000  # acks beyond that are dropped: they are cumulative
 
 
@@ -68,8 +68,8 @@ class MqttLink:
         ledger: Events,
         simulation: bool,
         attest: Attest | None = None,
-        announcement: Announcement | None = None,
         acks: AckDesk | None = None,
+        announcement: Announcement | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
         utc: Callable[[], float] = time.time,
     ) -> None:
@@ -367,9 +367,9 @@ class MqttLink:
             gallery=self._health.gallery,
             backend=self._health.backend,
             simulation=self._simulation,
-            vitals=replace(self._vitals, queue=self._outbox.unsent) if self._vitals and online else None,
             events_lost=self._health.events_lost,
             ledger_fault=self._health.ledger_fault,
+            vitals=replace(self._vitals, queue=self._outbox.unsent) if self._vitals and online else None,
         )
 
     def _say_goodbye(self, until: float) -> None:

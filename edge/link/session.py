@@ -63,4 +63,4 @@ class Close:
     until: float  # s, monotonic
 
 
-Item: TypeAlias = wire.State | Health | Announcement | Up | Down | Acked | AckCame | Wake | Close
+Item: TypeAlias = wire.State | Health | Up | Down | Acked | AckCame | Wake | Announcement | Close
