@@ -123,7 +123,6 @@ class Reporter:
 
     def post(self, event: wire.Event, details: bytes | None = None) -> None:
         """Record an event; `details` stay on the door."""
-        self._meter.note(event)
         self._recorder.post(event, details)
         if isinstance(event, wire.Denied):
             self._last_refusal = event.reason
