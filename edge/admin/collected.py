@@ -123,8 +123,8 @@ class Collected:
             "AND gap.chain = chain.chain AND (why IS NULL OR why LIKE 'lost:%')), "
             "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
             "AND gap.chain = chain.chain AND why LIKE 'dropped:%'), "
-            "(SELECT count(*) - 1 FROM chain AS other WHERE other.door = chain.door), iif(retired, NULL, heard_at) "
-            "FROM chain LEFT JOIN door USING (door) "
+            "(SELECT count(*) - 1 FROM chain AS other WHERE other.door = chain.door), "
+            "iif(retired, NULL, heard_at) FROM chain LEFT JOIN door USING (door) "
             "WHERE grown = (SELECT max(grown) FROM chain AS other WHERE other.door = chain.door) "
             "ORDER BY chain.door"
         )
