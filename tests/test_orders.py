@@ -125,6 +125,7 @@ def test_a_time_is_utc():
 DECODERS = {
     "order": (orders.decode_order, orders.encode(an_order())),
     "reply": (orders.decode_reply, orders.encode(REPLY)),
+    "ack": (orders.decode_ack, orders.encode(orders.Ack("hq", "front", 7, "0" * 64, AT))),
     "attestation": (orders.decode_attestation, orders.encode(an_attestation())),
     "keys": (dsse.decode_keys, dsse.encode_keys({"desk": DESK.public_key})),
     "counters": (decode_counters, msgspec.json.encode({"counters": {KEYID: 5}})),

@@ -215,3 +215,17 @@ def test_what_an_earlier_run_may_have_sent_counts_as_sent(collected):
     collected.ledger.open()
     assert collected.box.sent == 5
     assert collected.ledger.head != wire.GENESIS
+
+
+def test_a_collector_that_repeats_its_last_ack_gets_again_what_was_sent_since(collected):
+    collected.add(4)
+    collected.sent()
+    collected.ledger.delivered(2)
+    collected.box.acked()
+    collected.box.asked_again()
+    assert collected.sent() == []  # it may be on its way
+    collected.now += 2
+    collected.box.asked_again()
+    assert collected.sent() == [3, 4]
+    collected.box.asked_again()
+    assert collected.sent() == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from enum import Enum
 
 from securesystemslib.signer import Key
 
@@ -18,6 +19,13 @@ from edge.link.orders import Ack
 from edge.link.port import Events
 
 _TELL_EVERY_S = 60.0
+
+
+class Came(Enum):
+    """What an ack came to."""
+
+    MOVED = "moved"  # the cursor
+    REPEATED = "repeated"  # the last: the collector has nothing newer
 
 
 class AckDesk:
@@ -50,8 +58,8 @@ class AckDesk:
         self._told_at = float("-inf")
         self._untold = 0
 
-    def take(self, payload: bytes, sent: int) -> bool:
-        """Whether the cursor moved.
+    def take(self, payload: bytes, sent: int) -> Came | None:
+        """What an ack came to; None: nothing, or it was refused.
 
         Args:
             payload: foreign bytes.
@@ -59,14 +67,15 @@ class AckDesk:
         """
         try:
             ack = self._read(payload)
-            if not ack.seq > self._ledger.cursor:
-                return False  # an old one, or one that came twice
+            if ack.seq < self._ledger.cursor:
+                return None  # overtaken by another
             self._check(ack, sent)
         except (PayloadError, LedgerError) as error:
             self._refuse(str(error))
-            return False
+            return None
+        moved = ack.seq > self._ledger.cursor
         self._ledger.delivered(ack.seq)
-        return True
+        return Came.MOVED if moved else Came.REPEATED
 
     def _read(self, payload: bytes) -> Ack:
         signed, _ = dsse.opened(payload, orders.ACK_TYPE, self._keys(), orders.MAX_ACK_BYTES)

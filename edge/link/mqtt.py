@@ -24,7 +24,7 @@ from edge import __version__
 from edge.config import MqttConfig
 from edge.errors import LinkError, PayloadError
 from edge.link import broker, wire
-from edge.link.acks import AckDesk
+from edge.link.acks import AckDesk, Came
 from edge.link.client import BoundedClient
 from edge.link.outbox import Outbox
 from edge.link.port import Events, Health
@@ -252,8 +252,15 @@ class MqttLink:
             self._send_state()
         elif isinstance(item, Wake):
             self._woken = False
-        elif isinstance(item, AckCame) and self._acks and self._acks.take(item.payload, self._outbox.sent):
+        elif isinstance(item, AckCame):
+            self._on_ack(item.payload)
+
+    def _on_ack(self, payload: bytes) -> None:
+        came = self._acks.take(payload, self._outbox.sent) if self._acks else None
+        if came is Came.MOVED:
             self._outbox.acked()
+        elif came is Came.REPEATED:
+            self._outbox.asked_again()
 
     def _on_up(self, session: Session) -> None:
         if session.over.is_set():

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 WINDOW = 20  # events under way at once: what Mosquitto accepts unless told otherwise
 UNACKED = 1000  # events that may be ahead of the collector
 AGAIN_S = (60.0, 600.0)  # how long nothing is acked before events are sent again: first, and at most
+ASKED_AGAIN_S = 2.0
 _READ_AHEAD = 100
 
 
@@ -45,6 +46,7 @@ class Outbox:
         self._under_way: dict[int, int] = {}  # message id -> number, oldest first
         self._patience_s = AGAIN_S[0]
         self._acked_at = clock()
+        self._back_at = clock()  # when it last went back to what was delivered
         self._said: str | None = None
 
     @property
@@ -88,12 +90,20 @@ class Outbox:
         """The collector has moved the cursor."""
         self._acked_at, self._patience_s = self._clock(), AGAIN_S[0]
 
+    def asked_again(self) -> None:
+        """The collector repeats its last ack: something it lacks, and what was sent since goes again.
+
+        Not at once: what it lacks may be on its way.
+        """
+        if self._clock() - self._back_at >= ASKED_AGAIN_S:
+            self.take_back()
+
     def take_back(self) -> None:
         """The connection is gone: what was not delivered goes again, in order."""
         self._under_way.clear()
         self._ahead.clear()
         self._taken = self._ledger.cursor
-        self._acked_at = self._clock()
+        self._acked_at = self._back_at = self._clock()
 
     def _may_go_further(self) -> bool:
         """Whether the collector keeps up; when it has said nothing for long, from its last ack again."""
