@@ -58,8 +58,7 @@ def scale(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             found["after_all_sealed_anew"] = memory_mb(daemon.pid)
         began = time.monotonic()
         with door.running() as daemon:
-            while b"site version" not in door.log.read_bytes():
-                time.sleep(0.02)
+            door.wait_until_it_says(b"site version", daemon)
             found["restart_to_in_force_s"] = round(time.monotonic() - began, 2)
     return found
 
@@ -146,8 +145,7 @@ def _change_fifty(town: Town, i: int) -> None:
 def _kill_during(town: Town, door: DoorUnit, after_s: float) -> None:
     """A publication while the daemon runs, and a kill at some instant of the update."""
     with door.running() as daemon:
-        while b"connected" not in door.log.read_bytes():
-            time.sleep(0.01)
+        door.wait_until_it_says(b"connected", daemon)
         town.publish()
         time.sleep(after_s)
         daemon.kill()

@@ -36,7 +36,7 @@ class Follower:
         self._news = threading.Event()
         topics = Topics(bundle.site, bundle.door)
         self._link = Downlink(mqtt, topics, self._news.set, lambda _order: None, (0.5, 5.0))
-        trust = SiteTrust(folder / "tuf", bundle.root, self._link, lambda: None)
+        trust = SiteTrust(folder / "tuf", bundle.root, self._link, lambda: None, bundle.key_encryption_key)
         self._site = Site(bundle, trust, None)
         self._link.start()
         threading.Thread(target=self._follow, daemon=True).start()

@@ -200,6 +200,14 @@ class DoorUnit:
         content = in_force(joined, None)
         return content.version, content.gallery.digest
 
+    def wait_until_it_says(self, words: bytes, daemon: subprocess.Popen[bytes]) -> None:
+        """Until the words stand in its log."""
+        until = time.monotonic() + PATIENCE_S
+        while words not in self.log.read_bytes():
+            if daemon.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"measure_site: {self.log.read_text()[-300:]}")
+            time.sleep(0.01)
+
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """The daemon, for as long as the block lasts."""
@@ -213,7 +221,8 @@ class Reference:
     def __init__(self, town: Town, folder: Path, bundle: DoorBundle) -> None:
         self.digests: dict[int, str] = {}
         tree = FolderFetch(town.folder / "admin" / "tree")
-        self._site = DoorSite(bundle, SiteTrust(folder, bundle.root, tree, lambda: None), None)
+        trust = SiteTrust(folder, bundle.root, tree, lambda: None, bundle.key_encryption_key)
+        self._site = DoorSite(bundle, trust, None)
 
     def note(self) -> None:
         """Remember the newest version."""

@@ -178,13 +178,16 @@ class Access:
 
     @property
     def _expired(self) -> bool:
-        """By a clock that is not trusted nothing expires: what depends on the time is refused anyway."""
+        """Also by a clock that is not trusted, which shows no less than when it last was.
+
+        Else who can jam a door need only pull its plug. One that wrongly shows a later time refuses more.
+        """
         expires = self._expires_utc
-        return expires is not None and self._believed and not self._clock.now_utc() < expires
+        return expires is not None and not self._clock.now_utc() < expires
 
     def free_until(self) -> datetime | None:
         """When the free access that holds now ends at the latest, UTC; None: none holds."""
-        if self._rights is None:
+        if self._rights is None or (self._expired and self._config.sync.when_expired == "deny"):
             return None
         return free_until(self._rights, self._config.door_id, self._clock.now_utc(), self._believed)
 
@@ -233,7 +236,7 @@ class Access:
             kept = msgspec.json.decode(self._failures.read_bytes(), type=_Kept)
         except FileNotFoundError:
             return Lockout()
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("%s: failed attempts are forgotten: %s", self._failures, error)
             return Lockout()
         return Lockout.resumed(kept, self._monotonic())

@@ -198,9 +198,11 @@ class Attendant:
             self._gate.succeeded(decision.subject)
             self._ask_for_door(step.attempt, decision, self._fresh_until(step.attempt))
             return
-        self._report(step.attempt)
-        if decision.reason is Reason.FACE_NOT_CARDS:
+        wrong = decision.reason is Reason.FACE_NOT_CARDS
+        if wrong:  # counted before anybody can know of it and show the card again
             self._gate.failed(claim.subject)
+        self._report(step.attempt)
+        if wrong:
             self._carry_out(self._decider.count_refusal(self._state, decision.reason, now), now)
 
     def _identify(self, seen: Seen, now: float) -> Step:

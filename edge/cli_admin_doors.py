@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge.admin.receipts import Receipt
 
 _DO = ("unlock", "lock", "normal", "lockdown", "free-access", "sync", "identify-yourself", "restart")
-_ANSWER_S = 5.0
+_ANSWER_S, _MAX_WAIT_S = 5.0, 600.0
 
 
 def doors_parser(actions: Actions, parsers: Parsers) -> None:
@@ -50,7 +50,7 @@ def doors_parser(actions: Actions, parsers: Parsers) -> None:
     sub.add_argument("doors", nargs="*", metavar="DOOR")
     sub.add_argument("--all", action="store_true", help="every door that is not retired")
     sub.add_argument("--until", metavar="TIME", help="the end of free-access, RFC 3339, within 24 h")
-    sub.add_argument("--wait", type=float, default=_ANSWER_S, metavar="S", help="for answers (default 5)")
+    sub.add_argument("--wait", type=_wait_s, default=_ANSWER_S, metavar="S", help="for answers (default 5)")
     words = "which removed people are gone from every door, and which doors have not confirmed"
     parsers.add(actions, "receipts", _receipts, words).add_argument("subject", nargs="?", metavar="ID")
 
@@ -159,6 +159,7 @@ def _command(options: argparse.Namespace) -> int:
 
     if bool(options.doors) == options.all:
         raise AdminError("expected DOOR… or --all")
+    until = _until(options.until)  # a mistake is told before anything is asked for
     with opened(options) as site:
         named = options.doors or [one.door for one in doors(site) if one.retired_at_utc is None]
         with Conversation(site.mqtt(), site.records.site().site) as talk:
@@ -169,13 +170,20 @@ def _command(options: argparse.Namespace) -> int:
                 named,
                 options.do,
                 now,
-                _until(options.until),
+                until,
                 options.wait,
             )
     say_json(answers) if options.json else say(*command.table(answers))
     return int(any(answer.outcome != "done" for answer in answers))
 
 
+def _wait_s(text: str) -> float:
+    wait_s = float(text)
+    if not 0 <= wait_s <= _MAX_WAIT_S:
+        raise argparse.ArgumentTypeError(f"expected 0 to {_MAX_WAIT_S:g} s, got {text}")
+    return wait_s
+
+
 def _until(text: str | None) -> datetime | None:
-    at = moment(text)
+    at = moment(text, "--until")
     return None if at is None else datetime.fromtimestamp(at, now().tzinfo)

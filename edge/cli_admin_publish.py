@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from edge.admin.folder import OpenSite
     from edge.admin.release import Release
 
+_MOST_WORDS = 200  # characters; what the manifest may hold
+
 
 def publish_parser(actions: Actions, parsers: Parsers) -> None:
     """Add push, rollback, refresh, republish, versions, export-tree and broker-files."""
     sub = parsers.add(actions, "push", _push, "sign what the records say, and publish it to all doors")
     sub.add_argument(
-        "--accept", metavar="NAME", default="", type=str.strip, help="who takes what the report questions"
+        "--accept", metavar="NAME", default="", type=_words, help="who takes what the report questions"
     )
     sub.add_argument("--second-signer", type=Path, metavar="FILE", help="the second signer's key")
-    sub.add_argument("--note", default="", help="kept with the version")
+    sub.add_argument("--note", default="", type=_words, help="kept with the version")
     _signs(sub)
     sub = parsers.add(actions, "rollback", _rollback, "publish an earlier version's content as a new version")
-    sub.add_argument("version", type=int)
-    sub.add_argument("--note", default="")
+    sub.add_argument("version", type=int, metavar="VERSION", help="from doord admin versions")
+    sub.add_argument("--note", default="", type=_words, help="kept with the new version")
     _signs(sub)
     _signs(parsers.add(actions, "refresh", _refresh, "sign the newest version as fresh again; publish it"))
     sub = parsers.add(actions, "republish", _republish, "send the broker what it lacks of the newest version")
@@ -51,6 +53,14 @@ def publish_parser(actions: Actions, parsers: Parsers) -> None:
 def _signs(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-publish", action="store_true", help="sign only; doord admin republish later")
     dry_run(sub)
+
+
+def _words(text: str) -> str:
+    """What is signed or kept with a version."""
+    words = text.strip()
+    if len(words) > _MOST_WORDS or not words.isprintable():
+        raise argparse.ArgumentTypeError(f"expected at most {_MOST_WORDS} printable characters, got others")
+    return words
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -125,7 +135,10 @@ def _rollback(options: argparse.Namespace) -> int:
             if options.version not in there:
                 raise AdminError(f"rollback: expected one of {sorted(there)}, got {options.version}")
             one = there[options.version]
-            say(f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new")
+            words = (
+                f"would publish the {one.subjects} people of version {one.version}, of {one.at_utc}, as new"
+            )
+            tell(options, words, dry_run=True, version=None, subjects=one.subjects)
             return 0
         done = release.rollback(site, options.version, now(), options.note)
         receipts.published(site.records, done.publication.version)  # a rollback leaves the removed out too
@@ -137,7 +150,8 @@ def _refresh(options: argparse.Namespace) -> int:
 
     with opened(options) as site:
         if options.dry_run:
-            say(f"would sign version {site.tree.version} as fresh again")
+            words = f"would sign version {site.tree.version} as fresh again"
+            tell(options, words, dry_run=True, version=site.tree.version)
             return 0
         return _publish(options, site, release.refresh(site, now()))
 
@@ -146,7 +160,8 @@ def _republish(options: argparse.Namespace) -> int:
     with opened(options) as site:
         if options.dry_run:
             what = "all" if options.all else "what the broker lacks"
-            say(f"would send {what} of version {site.tree.version}")
+            words = f"would send {what} of version {site.tree.version}"
+            tell(options, words, dry_run=True, version=site.tree.version)
             return 0
         _send(options, site, options.all)
         if options.json:

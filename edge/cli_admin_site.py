@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,19 @@ SECOND_ROLE = "people"  # the second signer's key is one more of that role's
 _KEYS = ("people", "rights", "publish", "commands", "collect", "root", "targets")
 _SETTINGS: dict[str, tuple[str, type, str]] = {
     "time_zone": ("--time-zone", str, "IANA name such as Europe/Berlin"),
-    "broker_host": ("--broker-host", str, "name or address doors reach the broker by"),
-    "broker_port": ("--broker-port", int, ""),
+    "broker_host": ("--broker-host", str, "name or address of the broker; doors know it by their file"),
+    "broker_port": ("--broker-port", int, "the same: doors that are there join again to learn another"),
     "fresh_for_s": ("--fresh-for", int, "s that doors believe what they have without hearing again"),
     "max_fpir": ("--max-fpir", float, "expected FPIR above which a push asks who accepts it"),
     "tries_per_person_per_day": ("--tries", float, "per person and day, for the report"),
     "mode": ("--mode", str, "normal or lockdown, with the next push"),
 }
+_BOUNDS = (
+    ("max_fpir", 1e-9, 1),
+    ("fresh_for_s", 3600, 365 * 86400),  # what is signed besides is valid for a year
+    ("tries_per_person_per_day", 0, 10_000),
+    ("broker_port", 1, 65535),
+)
 
 
 def site_parser(actions: Actions, parsers: Parsers) -> None:
@@ -107,9 +114,10 @@ def _new_site(options: argparse.Namespace) -> Any:
     from edge.identity.gallery import check_subject
     from edge.vision.manifest import ModelShelf
 
-    host, _, port = options.broker.rpartition(":") if ":" in options.broker else (options.broker, "", "8883")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise AdminError(f"--broker: expected HOST or HOST:PORT, got {options.broker!r:.80}")
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/@\s]+)(?::([0-9]{1,5}))?", options.broker)
+    if found is None:
+        raise AdminError(f"--broker: expected HOST, HOST:PORT or [ADDRESS]:PORT, got {options.broker!r:.80}")
+    host, port = found[1].strip("[]"), found[2] or "8883"
     shelf = ModelShelf.open()
     embedder = shelf.entry(shelf.default("embedder"), "embedder")
     site = Site(
@@ -127,14 +135,18 @@ def _new_site(options: argparse.Namespace) -> Any:
 
 def _checked(site: Any) -> Any:
     """The same record. Raises AdminError: a field that it could not be read back with."""
+    from edge.admin.pki import check_host
     from edge.identity.rights_file import parse_rights
 
     try:
         site = msgspec.convert(msgspec.to_builtins(site), type(site))
     except msgspec.ValidationError as error:
         raise AdminError(f"site: {error}") from None
-    if not (0 < site.max_fpir <= 1 and site.fresh_for_s >= 3600 and site.tries_per_person_per_day >= 0):
-        raise AdminError("site: expected 0 < max-fpir <= 1, fresh-for >= 3600 and tries >= 0, got another")
+    for field, least, most in _BOUNDS:
+        value = getattr(site, field)
+        if not least <= value <= most:
+            raise AdminError(f"site: {field}: expected {least:g} to {most:g}, got {value:g}")
+    check_host(site.broker_host)
     try:
         parse_rights(msgspec.json.encode({"time_zone": site.time_zone}).decode(), "site")
     except ValueError as error:
@@ -222,7 +234,10 @@ def _rotate(options: argparse.Namespace) -> int:
         if options.dry_run:
             there = {name for store in (site.keys, *keys) for name in store.names}
             missing = [name for name in options.names if name not in there]
-            tell(options, f"would replace: {', '.join(options.names)}", missing=missing)
+            words = f"would replace: {', '.join(options.names)}"
+            if missing:
+                words = f"would fail: {', '.join(missing)} lies in none of the files: --root-keys"
+            tell(options, words, missing=missing)
             return int(bool(missing))
         done = rotate(site, options.names, keys, now())
     version = done.publication.version

@@ -67,7 +67,7 @@ def _add(options: argparse.Namespace) -> int:
     return 0
 
 
-def moment(text: str | None) -> int | None:
+def moment(text: str | None, where: str = "--expires") -> int | None:
     """RFC 3339 as s since 1970. Raises CardError."""
     if text is None:
         return None
@@ -76,7 +76,7 @@ def moment(text: str | None) -> int | None:
     except ValueError:
         at = datetime.min
     if at.tzinfo is None or not 2000 <= at.year <= 2999:
-        raise CardError(f"--expires: expected a time such as 2026-12-31T18:00:00Z, got {text!r:.40}")
+        raise CardError(f"{where}: expected a time such as 2026-12-31T18:00:00Z, got {text!r:.40}")
     return int(at.astimezone(timezone.utc).timestamp())
 
 

@@ -173,8 +173,8 @@ class SyncConfig(_Section, frozen=True):
     """What a door that is part of a site does when the site has not been heard of for too long.
 
     `deny_limited`: whoever's rights have a last day is refused, so that who can jam a door keeps no
-    dismissed employee's rights for ever; `deny`: everybody; `warn`: nobody. How long is too long
-    says the site (`doord admin init --fresh-for`), seven days unless told otherwise.
+    dismissed employee's rights for ever; `deny`: everybody, in hours of free access too; `warn`: nobody. How
+    long is too long says the site (`doord admin init --fresh-for`), seven days unless told otherwise.
     """
 
     when_expired: Literal["deny_limited", "deny", "warn"] = "deny_limited"

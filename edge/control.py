@@ -12,6 +12,7 @@ import select
 import shutil
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,6 +57,8 @@ _LENGTH = struct.Struct(">I")
 _TALK_S = 5.0  # a client that says nothing for longer is hung up on
 _ANSWER_S = 600.0  # an enrolment of many photographs on a slow board
 _ACCEPT_S = 0.5
+_MAX_SLOW = 16  # clients that wait for an enrolment or a sync
+_QUICK = (GetStatus, DoorOrder)
 
 
 _A = TypeVar("_A", bound=Answer)
@@ -97,7 +100,7 @@ def _exactly(talk: socket.socket, count: int, until: float) -> bytes:
 
 
 class ControlServer:
-    """Answers one client at a time on the daemon's thread "control".
+    """Answers clients, one after the other: on the daemon's thread "control" what is quick, the rest beside.
 
     The socket is made by the first `step`, so that a place it can't be made in is tried again by
     whoever repeats `step`, and never keeps the door from starting.
@@ -119,6 +122,8 @@ class ControlServer:
         self._path = path
         self._socket: socket.socket | None = None
         self._inode = 0
+        self._turn = threading.Lock()  # the desk's
+        self._room = threading.BoundedSemaphore(_MAX_SLOW)
 
     def _listen(self) -> socket.socket:
         """Raises DoordError: another daemon listens there, or no socket can be made."""
@@ -148,15 +153,40 @@ class ControlServer:
             talk, _ = self._socket.accept()
         except TimeoutError:
             return
-        with talk:
-            try:
-                request = _receive(talk, _TALK_S)
-                if request is not None:
-                    answer = self._answer(request, lambda: not _hung_up(talk))
-                    talk.settimeout(_TALK_S)
-                    _send(talk, answer)
-            except (OSError, PayloadError) as error:
-                log.warning("control socket: a client was hung up on: %s", error)
+        try:
+            content = _receive(talk, _TALK_S)
+        except (OSError, PayloadError) as error:
+            talk.close()
+            log.warning("control socket: a client was hung up on: %s", error)
+            return
+        if content is None:
+            talk.close()
+        else:
+            self._serve(talk, content)
+
+    def _serve(self, talk: socket.socket, content: bytes) -> None:
+        """Answer: at once what is quick, else on a thread of its own, so that a lockdown never waits."""
+        try:
+            request: Request = _REQUESTS.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _reply(talk, Failed("PayloadError", f"control socket: {error}"))
+            return
+        if isinstance(request, _QUICK):
+            _reply(talk, self._answer(request, _always))
+        elif self._room.acquire(blocking=False):
+            threading.Thread(target=self._take_time, args=(talk, request), name="desk", daemon=True).start()
+        else:
+            _reply(talk, Failed("DoordError", f"control socket: {_MAX_SLOW} clients wait already: ask later"))
+
+    def _take_time(self, talk: socket.socket, request: Request) -> None:
+        """Thread "desk": one client after the other, but for who asks for a sync."""
+        try:
+            with contextlib.nullcontext() if isinstance(request, Sync) else self._turn:
+                answer = self._answer(request, lambda: not _hung_up(talk))
+            _reply(talk, answer)
+        finally:
+            talk.close()  # also when this thread dies of something
+            self._room.release()
 
     def close(self) -> None:
         """Stop listening; may be called twice."""
@@ -168,11 +198,9 @@ class ControlServer:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
 
-    def _answer(self, content: bytes, wanted: Callable[[], bool]) -> Answer:
+    def _answer(self, request: Request, wanted: Callable[[], bool]) -> Answer:
         try:
-            return self._carry_out(_REQUESTS.decode(content), wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Failed("PayloadError", f"control socket: {error}")
+            return self._carry_out(request, wanted)
         except DoordError as error:
             return Failed(type(error).__name__, str(error))
 
@@ -187,6 +215,21 @@ class ControlServer:
         if desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
         return _ask(desk, request, wanted)
+
+
+def _reply(talk: socket.socket, answer: Answer) -> None:
+    """The last that is said to a client."""
+    with talk:
+        try:
+            talk.settimeout(_TALK_S)
+            _send(talk, answer)
+        except OSError as error:
+            log.warning("control socket: a client was hung up on: %s", error)
+
+
+def _always() -> bool:
+    """Whether somebody still waits for what is done in a moment."""
+    return True
 
 
 def _hung_up(talk: socket.socket) -> bool:

@@ -31,6 +31,7 @@ from edge.door.controller import SWITCH_S, DoorController
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
+from edge.door.stimuli import LockCommand
 from edge.doorman import Doorman, tell_doord_lock
 from edge.errors import ConfigError, GalleryError, LineError
 from edge.faces import Faces
@@ -106,7 +107,7 @@ class Daemon:
             Decider(config.decision, max_age_s),
             Verifier(config.decision, max_age_s, config.access.claim_timeout_s),
             self.access,
-            self.faces.gallery,
+            self.faces.comparable,
             self.door,
             self.reporter,
             self.reporter.setting,
@@ -182,6 +183,8 @@ class Daemon:
         """Put what the site published in force."""
         self.faces.put_in_force(content.gallery)
         self.access.put_in_force(content.rights, content.cards, content.expires_utc)
+        if content.rights.lockdown:  # else a door that is held open would stay so
+            self.doorman.command(self.door, LockCommand())
         self.reporter.publish_state()
 
     def _obey(self, order: Order) -> tuple[bool, str]:

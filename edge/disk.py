@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +26,7 @@ from edge.errors import GalleryBusy, GalleryError, GalleryKeyError
 KEY_BYTES = 32
 SEAL_BYTES = 12 + 16  # what sealing adds: the nonce before, the tag behind
 _NONCE_BYTES = 12  # 96 random bits; NIST SP 800-38D allows 2^32 messages a key
+_FEW_FILES = 16
 _BUSY_TIMEOUT_S = 5.0
 _KEY_TEXT = re.compile(rb"([0-9a-f]{64})\n?")
 
@@ -63,6 +64,21 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_durable(paths: Collection[Path]) -> None:
+    """Files that were written and renamed into place are on the disk when this returns. Raises OSError.
+
+    Few are waited for one by one: `os.sync` waits for whatever anybody writes (2 s beside a busy process).
+    """
+    if len(paths) > _FEW_FILES:
+        os.sync()  # a fsync for each takes minutes on an SD card
+        return
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    for folder in {path.parent for path in paths}:
+        _sync_folder(folder)
 
 
 def make_private_folder(folder: Path) -> None:

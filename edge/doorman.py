@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 DoorAction: TypeAlias = Literal["pulse", "lock", "lockdown", "normal", "open"]
 _WAIT_S = 2.0  # for the door's thread
-_FRESH_S = 1.0  # an order the door gets to later is not obeyed
-
+_FRESH_S = 1.0  # what opens is not obeyed by a door that gets to it later
+_RESTRAINING = (LockCommand, LockdownCommand, ScheduleEnded)
 _MOVED_S = 30.0  # an end that moved by less is the same end
 
 
@@ -66,6 +67,7 @@ class Doorman:
 
     def __init__(self, state_dir: Path) -> None:
         self._marker = state_dir / "lockdown"
+        self._turn = threading.Lock()  # the socket's thread and the orders' one command the door
         self._free_until: float | None = None  # what the door was told of the schedule, s monotonic
 
     @property
@@ -76,7 +78,7 @@ class Doorman:
     def carry_out(self, door: Orders, action: DoorAction, minutes: float = 0.0) -> bool:
         """One of an installer's actions; `minutes`: how long `open` lasts. Whether it is in force."""
         command = _COMMANDS.get(action) or HoldOpenCommand(time.monotonic() + 60 * minutes)
-        return self.command(door, command, time.monotonic() + _FRESH_S)
+        return self.command(door, command)
 
     def obey(self, door: Orders, order: Order, now_utc: datetime) -> tuple[bool, str]:
         """One of the orders that move the door; whether it is in force, and why not."""
@@ -88,26 +90,27 @@ class Doorman:
             command = HoldOpenCommand(time.monotonic() + left_s)
         if command is None:
             return False, f"{order.do}: is not known here"
-        done = self.command(door, command, time.monotonic() + _FRESH_S)
+        done = self.command(door, command)
         return done, "" if done else "the door did not follow: see its state"
 
-    def command(self, door: Orders, command: Command, valid_until: float) -> bool:
-        """Whether the command is in force. `valid_until`: s, monotonic.
+    def command(self, door: Orders, command: Command) -> bool:
+        """Whether the command is in force.
 
-        A lockdown is on disk before it is obeyed and until it is lifted: no restart lifts it. Where
-        it can't be written it is in force all the same, and the log says so.
+        A lockdown is on disk before this returns and until it is lifted: no restart lifts it. The door
+        does not wait for the disk, which may take seconds, nor be written at all: the log says so.
         """
-        if isinstance(command, LockdownCommand):
-            self._remember()
-        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        door.order(command, answers.put, valid_until)
-        try:
-            obeyed = answers.get(timeout=_WAIT_S)
-        except queue.Empty:
-            return False
-        if obeyed and isinstance(command, NormalCommand):
-            self._forget()
-        return obeyed
+        with self._turn:  # else a lockdown could be forgotten by the `normal` it came after
+            answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+            door.order(command, answers.put, _valid_until(command))
+            if isinstance(command, LockdownCommand):
+                self._remember()
+            try:
+                obeyed = answers.get(timeout=_WAIT_S)
+            except queue.Empty:
+                return False
+            if obeyed and isinstance(command, NormalCommand):
+                self._forget()
+            return obeyed
 
     def keep_schedule(self, door: Orders, free_for_s: float | None, now: float) -> None:
         """Tell the door when free access begins, when its end moves, and when it is over.
@@ -118,9 +121,9 @@ class Doorman:
         until = None if free_for_s is None else now + min(free_for_s, MAX_FREE_S)
         told = self._free_until
         if until is None and told is not None:
-            door.order(ScheduleEnded(), _ignore, now + _FRESH_S)
+            door.order(ScheduleEnded(), _ignore, _valid_until(ScheduleEnded()))
         elif until is not None and (told is None or abs(until - told) > _MOVED_S):
-            door.order(ScheduleBegan(until), _ignore, now + _FRESH_S)
+            door.order(ScheduleBegan(until), _ignore, _valid_until(ScheduleBegan(until)))
         else:
             return
         self._free_until = until
@@ -137,6 +140,11 @@ class Doorman:
             write_atomically(self._marker, b"")
         except OSError as error:
             log.error("%s: a restart will lift this lockdown: %s", self._marker, error.strerror or error)
+
+
+def _valid_until(order: Command | Schedule) -> float:
+    """s, monotonic. To lock is never too late; what opens is not done once nobody expects it any more."""
+    return float("inf") if isinstance(order, _RESTRAINING) else time.monotonic() + _FRESH_S
 
 
 def tell_doord_lock(path: Path, specs: Sequence[str]) -> None:

@@ -67,6 +67,10 @@ class GalleryExpired(GalleryError):
     """What was published is signed, but its time is over: nobody has signed it again."""
 
 
+class GalleryNotStored(GalleryError):
+    """The disk refuses what was published: full, read-only, or worn out."""
+
+
 class GalleryKeyError(GalleryError):
     """The gallery's key is missing, malformed, readable by others, or not this gallery's."""
 

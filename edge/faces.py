@@ -56,8 +56,8 @@ class Faces:
                 log.error("gallery: %s", problem)
             self._gallery_problem = problem
 
-    def put_in_force(self, gallery: Gallery | None) -> None:
-        """The site's gallery; None while no embedder runs."""
+    def put_in_force(self, gallery: Gallery) -> None:
+        """The site's gallery; also while no embedder runs, for its version is in force with its rights."""
         self._gallery, self._gallery_problem = gallery, None
 
     def _hold(self) -> None:
@@ -100,8 +100,11 @@ class Faces:
 
     @property
     def damaged(self) -> bool:
-        """Whether reading the gallery failed the last time, and may be tried again."""
-        return self._gallery_problem is not None and (not self._joined or self._lock is None)
+        """Whether reading the gallery failed the last time, and may be tried again.
+
+        Of a joined door: whether another holds the state directory, whatever is in force meanwhile.
+        """
+        return self._lock is None if self._joined else self._gallery_problem is not None
 
     def why_not(self, searched: bool = True) -> list[str]:
         """Why no face can be granted; empty when one can. `searched`: 1:N, else 1:1 after a card."""
@@ -114,8 +117,12 @@ class Faces:
         return problems if len(gallery) else [*problems, "nobody is enrolled"]
 
     def gallery(self) -> Gallery | None:
-        """The gallery in force; a claimed subject may be verified in it whatever its size."""
+        """The gallery in force."""
         return self._gallery
+
+    def comparable(self) -> Gallery | None:
+        """Where a claimed subject may be verified, whatever the size; None: no face ever is."""
+        return self._gallery if self.pipeline else None
 
     def searchable(self) -> Gallery | None:
         """The gallery that faces may be searched in now, or None."""

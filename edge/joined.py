@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from edge.config import Config, MqttConfig, TlsConfig
-from edge.disk import FileKey, StateLock, make_private_folder, seal, unseal, write_atomically
+from edge.disk import FileKey, StateLock, make_private_folder, remove_durably, seal, unseal, write_atomically
 from edge.errors import ConfigError, GalleryError
 from edge.link.bundle import MAX_BYTES, DoorBundle, decode_bundle, encode_bundle
 
@@ -55,7 +58,7 @@ def read_joined(config: Config) -> Joined | None:
 
     Raises:
         GalleryError: what was kept can't be read, or was altered.
-        ConfigError: it is of another door than the configuration's.
+        ConfigError: it is of another door than the configuration's, or its key signs nothing.
     """
     folder = site_folder(config)
     try:
@@ -81,7 +84,7 @@ def join(config: Config, path: Path) -> Joined:
     """Make this door part of the site whose file `doord admin door add` wrote.
 
     Raises:
-        ConfigError: not such a file, or another door's.
+        ConfigError: not such a file, another door's, or one with a key that signs nothing.
         GalleryError: the daemon runs, the disk refuses, or the door is part of another site.
     """
     try:
@@ -98,9 +101,11 @@ def join(config: Config, path: Path) -> Joined:
             raise GalleryError(f"{folder}: this door is part of a site already: doord leave")
         keys = FileKey(config.key_path)
         keys.create(config.gallery_path)
-        make_private_folder(folder)
         texts = (bundle.ca, bundle.certificate, bundle.certificate_key)
         try:
+            if before is None and folder.exists():  # left by a leave that was cut short: another site's
+                shutil.rmtree(folder)
+            make_private_folder(folder)
             for name, text in zip(_PEM, texts, strict=True):
                 write_atomically(folder / name, text.encode())
             sealed = seal(keys.key(), encode_bundle(bundle), _BOUND_TO)
@@ -113,21 +118,35 @@ def join(config: Config, path: Path) -> Joined:
 def leave(config: Config) -> None:
     """Make this door a standalone one again; what it had of the site is deleted.
 
+    One that was cut short has left already, and is finished when it is called again.
+
     Raises:
         GalleryError: the daemon runs, the disk refuses, or the door is part of no site.
     """
     folder = site_folder(config)
-    if not is_joined(config):
+    if not folder.exists():
         raise GalleryError(f"{folder}: this door is part of no site")
     with StateLock(Path(config.state_dir)):
         try:
-            (folder / "bundle.sealed").unlink()  # first: from here on the door stands alone
+            remove_durably(folder / "bundle.sealed")  # first: from here on the door stands alone
             shutil.rmtree(folder)
         except OSError as error:
             raise GalleryError(f"{folder}: {error.strerror}") from None
 
 
+def signing_key(bundle: DoorBundle, where: str) -> Ed25519PrivateKey:
+    """What the door signs its reports with. Raises ConfigError."""
+    try:
+        key = load_pem_private_key(bundle.signing_key.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{where}: signing_key: expected an Ed25519 key in PEM, not encrypted; got none")
+    return key
+
+
 def _check(bundle: DoorBundle, config: Config, where: str) -> None:
+    signing_key(bundle, where)
     expected, got = (config.site, config.door_id), (bundle.site, bundle.door)
     if got != expected:
         raise ConfigError(

@@ -38,7 +38,9 @@ log = logging.getLogger(__name__)
 _WAIT_S = 0.5
 _RETRY_S = (1.0, 300.0)  # after a failure: twice as long each time
 _NOW_S = 120.0  # how long who asks for a sync waits
+_APART_S = 0.1  # two syncs; a broker may tell of news without end
 _MAX_WAITING = 100  # orders; more of them are a flood, and no admin's
+_MAX_TEXT = 300  # of a refusal, which has foreign bytes in it
 
 Act: TypeAlias = Callable[[Order], tuple[bool, str]]
 """Does what was ordered: whether it is in force, and what there is to say about it."""
@@ -118,13 +120,17 @@ class Membership:
         self._link = _downlink(config, self)
         self._source = Source(self._link)
         bundle = ties.joined.bundle
-        trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now)
+        key = bundle.key_encryption_key
+        trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now, key)
         self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(config, rights))
         counters = Path(config.state_dir) / "counters.json"
         self._desk = CommandDesk(bundle.site, bundle.door, ties.voice.epoch, counters)
         self._news = threading.Event()
         self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._orders: queue.Queue[Received] = queue.Queue(_MAX_WAITING)
+        self._flooded = False
+        self._in_force: Content | None = None  # as applied
+        self._closing = threading.Event()
         self._next_at = float("-inf")
         self._pause_s = _RETRY_S[0]
 
@@ -143,12 +149,13 @@ class Membership:
 
     def close(self) -> None:
         """Disconnect; a few seconds at most."""
+        self._closing.set()
         self._link.close()
 
     @property
     def expires_utc(self) -> datetime | None:
         """Until when what is in force is believed without news."""
-        content = self._site.content
+        content = self._in_force
         return None if content is None else content.expires_utc
 
     @property
@@ -168,8 +175,9 @@ class Membership:
             self._refuse(error)
             return
         if content is not None:
-            log.info("site version %d in force: %s", content.version, _size(content))
             self._apply(content)
+            self._in_force = content
+            log.info("site version %d in force: %s", content.version, _size(content))
 
     def news(self) -> None:
         """There may be news; from any thread."""
@@ -180,7 +188,9 @@ class Membership:
         try:
             self._orders.put_nowait(received)
         except queue.Full:
-            log.warning("an order was dropped: %d wait already", _MAX_WAITING)
+            if not self._flooded:
+                log.warning("orders are dropped: %d wait already", _MAX_WAITING)
+            self._flooded = True
 
     def sync_now(self, folder: Path | None) -> str:
         """Ask for news at once, of the broker or of a folder (a USB stick); what came of it.
@@ -195,7 +205,7 @@ class Membership:
             refusal = asked.answer.get(timeout=_NOW_S)
         except queue.Empty:
             raise GalleryError(f"the sync goes on: no answer in {_NOW_S:g} s") from None
-        content = self._site.content
+        content = self._in_force
         if refusal is not None or content is None:
             raise GalleryError(refusal or "nothing of the site is in force")
         return f"version {content.version} is in force: {_size(content)}"
@@ -208,29 +218,34 @@ class Membership:
         if not wanted and self._monotonic() < self._next_at:
             return
         self._news.clear()
-        asked: list[_Asked] = []
-        while not self._asked.empty():
-            asked.append(self._asked.get())
-        for one in asked or [_Asked(None)]:
-            one.answer.put(self._sync(one.folder))
+        try:
+            asked = self._asked.get_nowait()
+        except queue.Empty:
+            asked = _Asked(None)
+        came: str | None = "the sync failed: see the log"
+        try:
+            came = self._sync(asked.folder)
+        finally:  # who waits is told also of what nobody foresaw
+            asked.answer.put(came)
+            if not self._asked.empty():
+                self._news.set()
+        self._closing.wait(_APART_S)
 
     def _sync(self, folder: Path | None) -> str | None:
         """Why there is nothing new, None when all is well."""
         self._source.instead = None if folder is None else FolderFetch(folder)
-        before = self._site.content
+        self._wait_longer()  # first: it holds also where this thread dies of what comes
         try:
-            if self._site.update():
-                self._applied(before)
+            self._site.update()
         except LinkError as error:
-            self._wait_longer()
             log.info("site: %s; asked for again in at most %.0f s", error, self._pause_s)
             return str(error)
         except GalleryError as error:
-            self._wait_longer()
             self._refuse(error)
             return str(error)
         finally:
             self._source.instead = None
+        self._put_in_force()
         self.refusal = None
         self._pause_s = _RETRY_S[0]
         self._next_at = self._monotonic() + self._every_s
@@ -240,21 +255,23 @@ class Membership:
         self._next_at = self._monotonic() + self._pause_s * random.uniform(0.5, 1)  # noqa: S311  # no knocking in step
         self._pause_s = min(_RETRY_S[1], 2 * self._pause_s)
 
-    def _applied(self, before: Content | None) -> None:
-        content = self._site.content
-        if content is None:
+    def _put_in_force(self) -> None:
+        """What the site has, unless it is in force here already."""
+        before, content = self._in_force, self._site.content
+        if content is None or content is before:
             return
-        self.refusal = None
         self._apply(content)
+        self._in_force = content
         if before is None or before.version != content.version:
             signers = ", ".join(signer[:8] for signer in content.signers)
             self._tell("GalleryApplied", f"version {content.version}, {_size(content)}, signed by {signers}")
 
     def _refuse(self, error: DoordError) -> None:
         """Say it once, however often it is tried again."""
-        said, self.refusal = self.refusal, str(error)
+        shown = "".join(char if char.isprintable() else " " for char in str(error))[:_MAX_TEXT]
+        said, self.refusal = self.refusal, shown
         if said != self.refusal:
-            self._tell("GalleryRefused", self.refusal)
+            self._tell("GalleryRefused", shown)
 
     # Thread "orders"
 
@@ -263,10 +280,12 @@ class Membership:
         try:
             received = self._orders.get(timeout=_WAIT_S)
         except queue.Empty:
+            self._flooded = False
             return
         content = self._site.content
         keys = content.keys.command if content else {}
-        verdict = self._desk.consider(received, keys, self._trusted_now())
+        until = content.expires_utc if content else None
+        verdict = self._desk.consider(received, keys, self._trusted_now(), until)
         if isinstance(verdict, Accepted):
             done, detail = self._act(verdict.order)
             what = f"{verdict.report}: {detail}" if detail else verdict.report

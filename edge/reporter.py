@@ -65,6 +65,7 @@ class Reporter:
         self.door = DoorStatus(DoorMode.LOCKED, "unknown")
         self._last_refusal: Reason | None = None
         self._told: Health | None = None
+        self._told_of_site: tuple[str | None, datetime | None] = (None, None)
         self._turn = threading.Lock()  # the door's, the vision and the sync thread publish the state
 
     def health(self, now: float) -> Health:
@@ -75,7 +76,11 @@ class Reporter:
         return Health(not problems, tuple(problems), gallery, backend, record.lost, record.fault)
 
     def tell_health(self, now: float) -> None:
-        """Say it where it differs from what was said last."""
+        """Say it, and what became of the site, where it differs from what was said last."""
+        of_site = (self._site.refusal, self._site.expires_utc)
+        if of_site != self._told_of_site:
+            self._told_of_site = of_site
+            self.publish_state()
         health = self.health(now)
         if health != self._told:
             self._link.set_health(health)

@@ -6,12 +6,13 @@ names are written last, so after a power cut the door has the old or the new, ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from edge.errors import GalleryError, LinkError, ModelMismatch, PayloadError
+from edge.errors import GalleryError, GalleryNotStored, LinkError, ModelMismatch, PayloadError
 from edge.identity import sealing, shards
 from edge.identity.credentials import Cards
 from edge.identity.rights import Rights
@@ -23,6 +24,8 @@ from edge.link.fetch import NoFetch
 from edge.link.shelf import Target
 from edge.link.trust import Release, SiteTrust
 from edge.values import Gallery
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +83,33 @@ class Site:
 
         Raises:
             GallerySignatureError, GalleryRollback, GalleryExpired, ModelMismatch, GalleryError: what
-                is published can't be used; what was in force stays so.
+                is published can't be used, or the disk refuses it; what was in force stays so.
             LinkError: it can't be asked for now.
         """
         release = self._trust.refresh()
         now = self.content
         if now is not None and (now.version, now.expires_utc) == (release.version, release.expires_utc):
             return False
-        wanted = self._wanted(release)
-        if now is not None and self._parts == _digests(wanted):  # signed again, for another week
-            self._trust.commit(release)
-            self.content = replace(
-                now, version=release.version, expires_utc=release.expires_utc, signers=release.signers
-            )
-        else:
+        try:
+            wanted = self._wanted(release)
+            if now is not None and self._parts == _digests(wanted):  # signed again, or others' doors changed
+                self._trust.commit(release)
+                self.content = _signed_again(now, release)
+                return True
             self._put_in_force(release, wanted)
-            self._trust.prune(set(self._parts.values()))
+        except GalleryNotStored:
+            self._tidy()  # what came of it would keep the disk full
+            raise
+        self._tidy()
         return True
+
+    def _tidy(self) -> None:
+        """Remove the files that are not in force. They do no harm where that fails: it is no refusal."""
+        kept = self._trust.in_force()
+        try:
+            self._trust.prune({target.sha256 for target in kept.asked.values()} if kept else set())
+        except GalleryError as error:
+            log.warning("site: files that are no longer in force stay: %s", error)
 
     def _put_in_force(self, release: Release, wanted: list[Target]) -> None:
         content = self._opened(release, release.fetch(wanted))
@@ -146,7 +159,9 @@ def in_force(joined: Joined, model: tuple[str, int] | None) -> Content:
     Raises:
         GalleryError: nothing, damaged, or of another embedder.
     """
-    trust = SiteTrust(joined.tree, joined.bundle.root, NoFetch(), lambda: None)
+    trust = SiteTrust(
+        joined.tree, joined.bundle.root, NoFetch(), lambda: None, joined.bundle.key_encryption_key
+    )
     try:
         content = Site(joined.bundle, trust, model).load()
     except LinkError:
@@ -204,6 +219,17 @@ def _target(release: Release, name: str) -> Target:
     if found is None:
         raise GalleryError(f"site: version {release.version}: expected {name}, which nobody has signed")
     return found
+
+
+def _signed_again(content: Content, release: Release) -> Content:
+    """The same parts as a newer version."""
+    return replace(
+        content,
+        version=release.version,
+        expires_utc=release.expires_utc,
+        signers=release.signers,
+        gallery=replace(content.gallery, version=release.version),  # else the door would seem to lag
+    )
 
 
 def _digests(targets: list[Target]) -> dict[str, str]:

@@ -7,13 +7,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Signer
 
 from edge.config import Config
 from edge.errors import ConfigError, GalleryError
-from edge.joined import Joined, read_joined
+from edge.joined import Joined, read_joined, signing_key
 from edge.link import dsse, orders, wire
 from edge.link.counters import next_epoch
 from edge.link.orders import Attestation, Reply
@@ -57,17 +55,11 @@ def tied(config: Config) -> Ties | None:
     """
     try:
         joined = read_joined(config)
+        key = signing_key(joined.bundle, str(joined.folder)) if joined else None
     except (GalleryError, ConfigError) as error:
         log.error("site: %s; nobody is let in by face or card", error)
         return None
-    if joined is None:
-        return None
-    try:
-        key = load_pem_private_key(joined.bundle.signing_key.encode(), None)
-    except ValueError:
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        log.error("site: expected an Ed25519 key to sign with: join again; nobody is let in by face or card")
+    if joined is None or key is None:
         return None
     epoch = next_epoch(Path(config.state_dir) / "starts")
     return Ties(joined, Voice(config.site, config.door_id, epoch, CryptoSigner(key)))

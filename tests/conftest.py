@@ -12,6 +12,9 @@ from edge.config import ModelsConfig, QualityConfig
 from edge.vision.pictures import load_picture
 from edge.vision.pipeline import Pipeline
 
+# a busy machine is no fault of what is tested
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 # pytest --hypothesis-profile thorough: every decoder is fed that often; a minute or more each
 settings.register_profile("thorough", max_examples=100_000, deadline=None)
 

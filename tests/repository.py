@@ -35,6 +35,7 @@ from edge.link.fetch import MAX_PATHS
 from edge.link.trust import Release, SiteTrust
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+KEY = b"k" * 32
 YEAR = timedelta(days=365)
 FRESH = timedelta(days=7)
 ROLES = {"people": ["people/*", "keys/*"], "rights": ["rights/*"]}
@@ -214,7 +215,7 @@ class DoorFiles:
         self.restart()
 
     def restart(self) -> None:
-        self.trust = SiteTrust(self.folder, self._root, self._fetch, lambda: self.now)
+        self.trust = SiteTrust(self.folder, self._root, self._fetch, lambda: self.now, KEY)
 
     def update(self, names: Sequence[str]) -> dict[str, bytes]:
         """Takes the newest release into force; its content."""

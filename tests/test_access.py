@@ -11,8 +11,9 @@ from edge.access import Access, checked_rights
 from edge.config import Config, parse_config
 from edge.disk import FileKey
 from edge.errors import ConfigError
-from edge.identity.credentials import Credential, Evidence
+from edge.identity.credentials import Cards, Credential, Evidence
 from edge.identity.rights import Permitted
+from edge.identity.rights_file import parse_rights
 from edge.values import Deny, Reason
 
 FACE, CARD, BOTH = Evidence.FACE, Evidence.CARD, Evidence.BOTH
@@ -182,7 +183,8 @@ def test_five_faces_that_were_not_the_cards_lock_the_identity_out_over_a_restart
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[1]", b'{"kian": [0, 1]}', b'{"kian": [5, 1e99]}', b'{"Kian": [5, 1]}']
+    "content",
+    [b"", b"[1]", b'{"kian": [0, 1]}', b'{"kian": [5, 1e99]}', b'{"Kian": [5, 1]}', b'{"\xff": [5, 1]}'],
 )
 def test_failures_that_can_not_be_read_are_forgotten_aloud(door, caplog, content):
     (door.folder / "failed.json").write_bytes(content)
@@ -244,3 +246,50 @@ def test_a_contradiction_of_cards_and_readers_is_refused_with_its_path(text, say
         parse_config(f"site: hq\ndoor_id: front\ndoor: {{relay: {{line: 17}}}}\n{text}")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# A joined door's, from its site
+
+EXPIRES = FakeClock("2026-06-02T00:00:00").now
+LATE = FakeClock("2026-06-02T10:00:00").now
+SITE = parse_rights(
+    "time_zone: UTC\n"
+    'schedules: {day: [{days: [mon, tue], from: "00:00", until: "24:00"}]}\n'
+    "subjects: {ada: {}, eve: {until: 2026-12-31}}\n"
+    "free_access: [{schedule: day}]\n"
+)
+
+
+def joined(door: Door, when_expired: str) -> Access:
+    (door.folder / "site").mkdir()
+    (door.folder / "site" / "bundle.sealed").write_bytes(b"")
+    access = Access(door.config(more=f"sync: {{when_expired: {when_expired}}}"), door.clock, lambda: door.now)
+    access.put_in_force(SITE, Cards(), EXPIRES)
+    return access
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["", "by a clock that a power cut has unsettled"])
+@pytest.mark.parametrize(("when_expired", "refused"), [("warn", []), ("deny", ["ada"])])
+def test_a_site_not_heard_of_for_too_long_keeps_nobody_that_the_policy_refuses(
+    door, when_expired, refused, trusted
+):
+    access = joined(door, when_expired)
+    assert access.permitted("ada") == Permitted()
+    door.clock.now, door.clock.trusted = LATE, trusted
+    assert access.permitted("ada") == (Deny(Reason.GALLERY_EXPIRED) if refused else Permitted())
+    assert [f"{problem:.30}" for problem in access.problems] == ["the site was not heard of in t"]
+
+
+def test_who_has_a_last_day_is_refused_once_the_site_is_too_old_and_others_are_not(door):
+    access = joined(door, "deny_limited")
+    assert access.permitted("eve") == Permitted()
+    door.clock.now = LATE
+    assert access.permitted("eve") == Deny(Reason.GALLERY_EXPIRED)
+    assert access.permitted("ada") == Permitted()
+
+
+def test_where_nobody_enters_by_an_old_site_nothing_is_free_by_it_either(door):
+    access = joined(door, "deny")
+    assert access.free_until() is not None
+    door.clock.now = LATE
+    assert access.free_until() is None

@@ -93,7 +93,11 @@ def test_a_site_begins_once_and_root_is_explained_in_one_paragraph(admin, tmp_pa
     [
         (("HQ", "--time-zone", "UTC", "--broker", "b"), "expected 1 to 32 of a-z"),
         (("hq", "--time-zone", "Mars/Base", "--broker", "b"), "expected an IANA time zone"),
-        (("hq", "--time-zone", "UTC", "--broker", "b:x"), "--broker: expected HOST or HOST:PORT, got 'b:x'"),
+        (("hq", "--time-zone", "UTC", "--broker", "b:x"), "--broker: expected HOST, HOST:PORT or [ADDRESS]"),
+        (("hq", "--time-zone", "UTC", "--broker", "::1"), "--broker: expected HOST, HOST:PORT or [ADDRESS]"),
+        (("hq", "--time-zone", "UTC", "--broker", "mqtts://b:8883"), "--broker: expected HOST, HOST:PORT"),
+        (("hq", "--time-zone", "UTC", "--broker", "b_1.example"), "expected a host name or address"),
+        (("hq", "--time-zone", "UTC", "--broker", "b:99999"), "broker_port: expected 1 to 65535, got 99999"),
     ],
 )
 def test_a_site_that_could_not_work_does_not_begin(admin, tmp_path, arguments, expected):
@@ -143,7 +147,16 @@ def test_a_command_that_changes_nothing_or_no_schedule_is_told_so(site):
     assert "expected something to change" in site("site", "set")[2]
     assert "expected periods such as" in site("schedule", "set", "office", "mo-fr/7-19")[2]
     assert "expected text matching" in site("schedule", "set", "office", "mon/25:00-26:00")[2]
-    assert site("site", "set", "--max-fpir", "0")[0] == 2
+    for flag, value in (
+        ("--max-fpir", "0"),
+        ("--max-fpir", "nan"),
+        ("--fresh-for", "100000000000000"),
+        ("--tries", "inf"),
+        ("--broker-port", "99999"),
+        ("--broker-host", "https://broker.example"),
+    ):
+        code, _, err = site("site", "set", flag, value)
+        assert (code, "expected" in err, err.count("\n")) == (2, True, 1)
     assert site("site", "set", "--others", "nobody")[0] == 2
 
 
@@ -334,7 +347,7 @@ def test_a_stick_has_what_a_door_needs(site, tmp_path):
     assert site("push", "--no-publish")[0] == 0
     assert site("export-tree", tmp_path / "stick")[0] == 0
     bundle = bundle_of(tmp_path / "front.doord")
-    trust = SiteTrust(tmp_path / "door", bundle.root, FolderFetch(tmp_path / "stick"), now)
+    trust = SiteTrust(tmp_path / "door", bundle.root, FolderFetch(tmp_path / "stick"), now, bytes(32))
     release = trust.refresh()
     assert (release.version, release.target("keys/front") is not None) == (2, True)
 
@@ -437,3 +450,24 @@ def test_who_is_past_the_retention_date_is_listed(site):
     add(site, "new")
     assert [row["subject"] for row in rows(site, "person", "list", "--past-retention")] == ["old"]
     assert "past their retention date: old" in site("report")[1]
+
+
+def test_words_that_could_not_be_kept_are_refused_before_anything_is_signed(site):
+    for words in ("\udcff", "two\nlines", "x" * 201):
+        for flag in ("--note", "--accept"):
+            with pytest.raises(SystemExit):
+                site("push", "--no-publish", flag, words)
+    assert rows(site, "versions") == []
+
+
+def test_an_order_with_a_wrong_time_is_refused_before_any_broker_is_asked(site, capsys):
+    code, _, err = site("command", "free-access", "front", "--until", "tomorrow")
+    assert (code, "--until: expected a time such as" in err) == (2, True)
+    for wait in ("inf", "nan", "-1", "1e300"):
+        with pytest.raises(SystemExit):
+            site("command", "lock", "front", f"--wait={wait}")
+
+
+def test_a_dry_run_names_the_keys_that_are_not_at_hand(site, tmp_path):
+    code, out, _ = site("rotate-keys", "root", "--dry-run", "--root-keys", tmp_path / "hq" / "site.keys")
+    assert (code, "would fail: root lies in none of the files" in out) == (1, True)

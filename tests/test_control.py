@@ -286,3 +286,50 @@ def test_a_door_is_told_to_sync_and_says_what_came_of_it(local, tmp_path):
         assert desk.sync("/media/stick") == "version 7 is in force, from /media/stick"
         with pytest.raises(GalleryError, match="not published"):
             desk.sync("/empty")
+
+
+def test_a_lockdown_waits_for_no_sync_and_for_no_enrolment(tmp_path):
+    """A sync may take two minutes, an enrolment on a slow board ten."""
+    go_on, asked = threading.Event(), []
+
+    def hangs(folder):
+        asked.append(folder)
+        go_on.wait(10)
+        return "in force"
+
+    class SlowDesk:
+        def subjects(self):
+            hangs("desk")
+            return []
+
+    path = tmp_path / "control.sock"
+    server = ControlServer(path, SlowDesk, lambda: b"{}", lambda action, _: action == "lockdown", hangs)
+    stopping = threading.Event()
+
+    def turn():
+        while not stopping.is_set():
+            server.step()
+
+    threading.Thread(target=turn, daemon=True).start()
+    wait_until(lambda: RemoteDesk.find(path), "the server listens")
+    remote, came = RemoteDesk(path), []
+    slow = [lambda: came.append(remote.sync("a")), *[lambda: came.append(remote.subjects())] * 15]
+    waiting = [threading.Thread(target=call, daemon=True) for call in slow]
+    try:
+        for thread in waiting:
+            thread.start()
+        wait_until(lambda: sorted(asked) == ["a", "desk"], "a sync and one of the desk's clients are served")
+        wait_until(lambda: not server._room.acquire(blocking=False) or server._room.release(), "no more room")
+        assert remote.order("lockdown", 0.0)
+        assert remote.status() == b"{}"
+        with pytest.raises(DoordError, match="16 clients wait already"):
+            remote.subjects()
+        go_on.set()
+        for thread in waiting:
+            thread.join(10)
+        assert sorted(map(str, came)) == [*["[]"] * 15, "in force"]
+        assert remote.subjects() == []  # there is room again
+    finally:
+        go_on.set()
+        stopping.set()
+        server.close()

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from edge.disk import (
     FileKey,
     StateLock,
     create_database,
+    make_durable,
     open_database,
     seal,
     transaction,
@@ -384,3 +386,16 @@ def test_the_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
 def test_a_lock_needs_its_folder(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="nowhere: No such file"):
         StateLock(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("count", "synced"), [(0, []), (3, ["file"] * 3 + ["folder"]), (17, ["all"])])
+def test_few_files_are_waited_for_one_by_one_and_many_at_once(tmp_path, monkeypatch, count, synced):
+    paths = [tmp_path / str(i) for i in range(count)]
+    for path in paths:
+        path.write_bytes(b"x")
+    done = []
+    monkeypatch.setattr(os, "sync", lambda: done.append("all"))
+    folder = {True: "folder", False: "file"}
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append(folder[stat.S_ISDIR(os.fstat(fd).st_mode)]))
+    make_durable(paths)
+    assert done == synced

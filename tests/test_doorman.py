@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from edge.disk import remove_durably
 from edge.door.machine import MAX_FREE_S
-from edge.door.stimuli import ScheduleBegan, ScheduleEnded
+from edge.door.stimuli import LockdownCommand, NormalCommand, ScheduleBegan, ScheduleEnded
 from edge.doorman import Doorman, tell_doord_lock
 
 
@@ -85,3 +88,60 @@ def test_a_place_that_can_not_be_written_is_logged_and_stops_nothing(tmp_path, c
     (tmp_path / "file").write_text("")
     tell_doord_lock(tmp_path / "file" / "lines", ["chip 1 0"])
     assert "doord-lock can't lock this door" in caplog.text
+
+
+class Slow(Orders):
+    """A door that gets to its orders when it is let; one that comes too late is not obeyed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.valid_until: list[float] = []
+
+    def order(self, stimulus, answer, valid_until) -> None:
+        super().order(stimulus, answer, valid_until)
+        self.valid_until.append(valid_until)
+        answer(valid_until == float("inf"))
+
+
+@pytest.mark.parametrize("action", ["lock", "lockdown"])
+def test_to_lock_is_never_too_late(tmp_path, action):
+    assert Doorman(tmp_path).carry_out(Slow(), action)
+
+
+@pytest.mark.parametrize("action", ["pulse", "normal", "open"])
+def test_what_opens_is_not_done_once_nobody_expects_it_any_more(tmp_path, action):
+    assert not Doorman(tmp_path).carry_out(Slow(), action, 1.0)
+
+
+def test_the_end_of_free_access_is_never_too_late(tmp_path):
+    door = Slow()
+    keep(Doorman(tmp_path), door, [(0.0, 100.0), (1.0, None)])
+    assert [until == float("inf") for until in door.valid_until] == [False, True]
+
+
+def test_a_lockdown_does_not_wait_for_a_slow_disk(tmp_path, monkeypatch):
+    """An SD card that writes a large update keeps a file waiting for seconds."""
+    door, told_while_writing = Obedient(), []
+    monkeypatch.setattr(
+        "edge.doorman.write_atomically", lambda path, data: told_while_writing.append(list(door.told))
+    )
+    Doorman(tmp_path).carry_out(door, "lockdown")
+    assert told_while_writing == [[LockdownCommand()]]
+
+
+def test_a_lockdown_that_comes_while_another_is_lifted_is_not_forgotten(tmp_path, monkeypatch):
+    """The socket lifts one, the door has done so, and before it is forgotten a signed order comes."""
+    doorman, door, second = Doorman(tmp_path), Obedient(), []
+    doorman.carry_out(door, "lockdown")
+
+    def meanwhile(path) -> None:
+        second.append(threading.Thread(target=doorman.carry_out, args=(door, "lockdown"), daemon=True))
+        second[0].start()
+        second[0].join(0.5)  # it waits for its turn, so this is in vain
+        remove_durably(path)
+
+    monkeypatch.setattr("edge.doorman.remove_durably", meanwhile)
+    doorman.carry_out(door, "normal")
+    second[0].join(5)
+    assert door.told == [LockdownCommand(), NormalCommand(), LockdownCommand()]
+    assert Doorman(tmp_path).locked_down

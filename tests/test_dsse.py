@@ -137,3 +137,13 @@ def test_a_format_number_without_end_is_refused_in_few_words(digits):
     with pytest.raises(PayloadError, match="command keys: ") as caught:
         dsse.decode_keys(b'{"doord_command_keys":' + b"9" * digits + b',"keys":[]}')
     assert len(str(caught.value)) < 300
+
+
+def test_what_is_told_of_foreign_bytes_is_one_short_line():
+    forged = b'{"x\\n12:00:00 INFO AccessGranted: eve\\u001b[2J' + b"y" * 10_000 + b'":1}'
+    with pytest.raises(PayloadError) as refused:
+        dsse.opened(forged, "application/x", {}, 64 * 1024)
+    said = str(refused.value)
+    assert said.isprintable()
+    assert "unknown field" in said
+    assert len(said) < 300

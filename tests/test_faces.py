@@ -7,9 +7,11 @@ import threading
 import numpy as np
 import pytest
 
-from edge.config import Config, DoorConfig, RelayConfig
-from edge.errors import GalleryError
+from edge.config import Config, DoorConfig, ModelsConfig, RelayConfig
+from edge.disk import StateLock
+from edge.errors import GalleryBusy, GalleryError
 from edge.faces import Faces
+from edge.identity.gallery import build_gallery
 from edge.values import Template
 
 
@@ -88,3 +90,40 @@ def test_an_empty_gallery_has_a_version_and_a_digest(faces):
     assert version == before[0] + 2
     assert digest not in (None, before[1])
     assert faces.why_not() == ["nobody is enrolled"]
+
+
+def test_a_joined_door_takes_the_state_directory_as_soon_as_it_can_whatever_is_in_force(tmp_path):
+    """Else `doord leave` could delete the site under the running daemon."""
+    config = Config("hq", "front", DoorConfig(RelayConfig(17)), state_dir=str(tmp_path / "state"))
+    (tmp_path / "state" / "site").mkdir(parents=True)
+    (tmp_path / "state" / "site" / "bundle.sealed").write_bytes(b"")
+    with StateLock(tmp_path / "state"):  # a `doord join` that is at it
+        faces = Faces(config)
+        faces.put_in_force(build_gallery([], "m", 512, 1))
+        assert faces.damaged
+    faces.load_gallery()
+    assert not faces.damaged
+    with pytest.raises(GalleryBusy):
+        StateLock(tmp_path / "state")
+    faces.close()
+
+
+def test_without_a_model_the_sites_version_is_in_force_but_no_claim_waits_for_a_face(tmp_path):
+    """Else who shows a card would wait for a camera that nobody looks through, and be no event."""
+    config = Config(
+        "hq",
+        "front",
+        DoorConfig(RelayConfig(17)),
+        state_dir=str(tmp_path / "state"),
+        models=ModelsConfig(dir=str(tmp_path)),
+    )
+    faces = Faces(config)
+    assert faces.pipeline is None
+    faces.put_in_force(build_gallery([], "m", 512, 7))
+    assert faces.in_force[0] == 7
+    assert faces.comparable() is None
+    faces.close()
+
+
+def test_a_claimed_subject_is_verified_where_a_search_would_not_be_allowed(faces):
+    assert faces.comparable().subjects == ("ada", "bob")

@@ -133,12 +133,17 @@ def test_an_earlier_pulse_does_not_end_a_later_one(rig, locked_between):
 
 
 def test_a_timer_that_fires_while_it_is_cancelled_ends_no_later_pulse(monkeypatch):
+    timers: list[threading.Timer] = []
+    monkeypatch.setattr(threading.Timer, "start", lambda self: timers.append(self))
     rig = MockRig("high")
-    monkeypatch.setattr(threading.Timer, "cancel", lambda self: None)
     rig.lines.unlock(0.02)
     rig.lines.unlock(30)
-    rig.outlast(0.02)
+    first = timers[0]
+    first.function(*first.args, **first.kwargs)  # as if it had fired just before it was cancelled
     assert rig.history() == [LOCK, UNLOCK]
+    last = timers[-1]
+    last.function(*last.args, **last.kwargs)
+    assert rig.history() == [LOCK, UNLOCK, LOCK]
     rig.lines.close()
 
 

@@ -6,8 +6,17 @@ import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from fakes_access import FakeClock
 from published import Published, a_vector, joined_bundle_file
 from repository import Repository
@@ -15,11 +24,11 @@ from repository import Repository
 from edge.access import Access
 from edge.config import Config, parse_config
 from edge.desk import JoinedDesk
-from edge.disk import FileKey, StateLock
+from edge.disk import FileKey, StateLock, seal
 from edge.errors import ConfigError, GalleryBusy, GalleryError
 from edge.identity.credentials import Cards, Credential
 from edge.identity.rights import Limits, Permitted, Rights, SubjectRights
-from edge.joined import is_joined, join, leave, read_joined, with_broker
+from edge.joined import is_joined, join, leave, read_joined, site_folder, with_broker
 from edge.link.bundle import DoorBundle, decode_bundle, encode_bundle
 from edge.ties import tied
 from edge.values import Deny, Gallery, Reason
@@ -101,6 +110,38 @@ def test_leaving_deletes_what_the_door_had_of_its_site(file, tmp_path):
     assert read_joined(config) is None
     with pytest.raises(GalleryError, match="part of no site"):
         leave(config)
+
+
+def test_a_leave_that_was_cut_short_is_finished_by_the_next_and_by_a_join(bundle, file, tmp_path):
+    config = configured(tmp_path)
+    for again in (leave, lambda config: join(config, file)):
+        folder = join(config, file).folder
+        (folder / "tuf").mkdir()
+        (folder / "bundle.sealed").unlink()  # and here the power went
+        assert read_joined(config) is None
+        again(config)
+        assert not (folder / "tuf").exists()  # else the other site's floor would refuse all of this one's
+
+
+@pytest.mark.parametrize("key", ["encrypted", "another kind", "no key"])
+def test_a_file_whose_key_signs_nothing_is_refused_and_ends_no_start(bundle, file, tmp_path, key):
+    text = {
+        "encrypted": pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"secret")),
+        "another kind": pem(ec.generate_private_key(ec.SECP256R1()), NoEncryption()),
+        "no key": "no key",
+    }[key]
+    config = configured(tmp_path)
+    join(config, file)
+    bad = joined_bundle_file(msgspec.structs.replace(bundle, signing_key=text), tmp_path / "bad.door")
+    with pytest.raises(ConfigError, match="signing_key: expected an Ed25519 key in PEM, not encrypted"):
+        join(config, bad)
+    sealed = seal(FileKey(config.key_path).key(), bad.read_bytes(), b"doord bundle 1")
+    (site_folder(config) / "bundle.sealed").write_bytes(sealed)  # as an earlier doord would have joined
+    assert tied(config) is None
+
+
+def pem(key, encryption) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
 
 
 def test_nothing_is_joined_or_left_under_a_running_daemon(file, tmp_path):
@@ -196,12 +237,14 @@ def test_who_is_refused_when_the_site_was_not_heard_of_in_time(file, tmp_path, p
     assert {s for s in RIGHTS.subjects if access.permitted(s) == DENIED} == set()
 
 
-def test_by_a_clock_that_is_not_trusted_nothing_expires_but_limited_rights_wait(file, tmp_path):
+def test_a_clock_that_is_not_trusted_gives_back_nobody_what_has_expired(file, tmp_path):
     access, clock = joined_access(tmp_path, file, "deny_limited")
     access.put_in_force(RIGHTS, Cards(), EXPIRES)
-    clock.now, clock.trusted = EXPIRES + timedelta(days=30), False
-    assert access.permitted("ada") == Permitted()
+    clock.trusted = False
     assert access.permitted("guest") == Deny(Reason.CLOCK_NOT_TRUSTED)
+    clock.now = EXPIRES + timedelta(days=30)
+    assert access.permitted("ada") == Permitted()
+    assert access.permitted("guest") == DENIED
 
 
 # The desk of a joined door

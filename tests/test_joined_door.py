@@ -206,6 +206,20 @@ def test_signed_orders_are_obeyed_once_and_nothing_else_moves_the_door(office):
         office.door.wait_for("CommandRefused: Retained")  # the broker kept that one
 
 
+def test_a_lockdown_of_the_whole_site_ends_a_free_access(office):
+    office.published.enrol("somebody", a_vector(1))
+    office.publish()
+    with office.door.running():
+        office.door.wait_for("GalleryApplied")
+        wait_until(lambda: "attestation" in office.admin.heard, "the door reports")
+        office.order("free-access", until=rfc3339(time.time() + 3600))
+        wait_until(lambda: office.report().state.mode.value == "LockedOpen", "free access")
+        office.published.rights["mode"] = "lockdown"
+        office.publish()
+        wait_until(lambda: office.report().state.mode.value == "Locked", "locked")
+        assert office.report().state.lock == "locked"
+
+
 def test_a_joined_door_tells_the_installer_where_people_are_changed(office):
     office.published.enrol("ada", a_vector(1), a_vector(2))
     office.published.cards["wedge:0012"] = "ada"

@@ -109,3 +109,16 @@ def test_the_passphrase_comes_from_the_named_file_else_from_who_types(tmp_path, 
     monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(GalleryKeyError, match=f"{SITE_VARIABLE}: .*none: can't be read"):
         ask_passphrase(SITE_VARIABLE, "site.keys")
+
+
+def test_a_passphrase_is_the_same_whatever_editor_wrote_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "pass"))
+    for text in (b"correct horse", b"correct horse\n", b"\xef\xbb\xbfcorrect horse\r\n# mine\r\n"):
+        (tmp_path / "pass").write_bytes(text)
+        assert ask_passphrase(SITE_VARIABLE, "the keys") == "correct horse"
+
+
+def test_nothing_typed_is_no_passphrase(monkeypatch):
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    with pytest.raises(GalleryKeyError, match="the keys: expected a passphrase, got the end"):
+        ask_passphrase(SITE_VARIABLE, "the keys", ask=lambda _: (_ for _ in ()).throw(EOFError))

@@ -275,6 +275,20 @@ def test_with_a_clock_that_is_not_trusted_only_what_locks_is_obeyed(member):
     assert member.acted == ["lock", "lockdown"]
 
 
+def test_once_the_site_was_not_heard_of_in_time_only_what_locks_is_obeyed(member):
+    member.sync()
+    member.clock.now = member.member.expires_utc
+    for do in ("unlock", "normal", "restart", "lock", "lockdown"):
+        member.order(do)
+    assert member.acted == ["lock", "lockdown"]
+    assert "SiteExpired" in member.told[1][1]
+    member.published.repository.now = member.clock.now
+    member.published.repository.freshen()
+    member.sync()
+    member.order("unlock")
+    assert member.acted == ["lock", "lockdown", "unlock"]
+
+
 def test_a_key_taken_from_the_list_commands_no_more(member):
     member.sync()
     old = member.published.commander
@@ -302,3 +316,86 @@ def test_the_report_of_the_state_is_signed_by_the_door(member):
     report = orders.decode_attestation(payload)
     assert (report.site, report.door, report.seq, report.state.gallery) == ("hq", "front", 5, 1)
     assert keyid == key.keyid
+
+
+def test_what_could_not_be_applied_at_once_is_applied_by_the_next_sync(member, monkeypatch):
+    apply = member.member._apply
+
+    def broken(_content: Content) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(member.member, "_apply", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        member.sync()
+    assert member.member.expires_utc is None  # nothing is in force, and nothing else is said
+    monkeypatch.setattr(member.member, "_apply", apply)
+    assert member.sync() == "version 1 is in force: 1 people, 1 templates"
+    assert [content.version for content in member.applied] == [1]
+    assert kinds(member) == ["GalleryApplied"]
+
+
+def test_files_that_stay_behind_do_not_keep_who_was_removed_in_force(member):
+    member.sync()
+    (member.ties.joined.tree / "targets" / "lost+found").mkdir()
+    member.published.remove("ada")
+    member.published.publish()
+    assert member.sync() == "version 2 is in force: 0 people, 0 templates"
+    assert [content.version for content in member.applied] == [1, 2]
+
+
+def test_a_sync_that_dies_of_a_defect_is_tried_again_soon_and_tells_who_waits(member, monkeypatch):
+    now = [1000.0]
+    member.member._monotonic = lambda: now[0]
+    member.sync()
+    syncs: list[Path | None] = []
+
+    def update() -> bool:
+        syncs.append(None)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(member.member._site, "update", update)
+    answers: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(GalleryError) as refused:
+            member.member.sync_now(member.stick)
+        answers.append(str(refused.value))
+
+    clients = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: member.member._asked.qsize() == 2, "two clients wait")
+    for _ in clients:
+        with pytest.raises(ZeroDivisionError):
+            member.member.sync_step()
+    for client in clients:
+        client.join(10)
+    assert answers == ["the sync failed: see the log"] * 2
+    now[0] += 10  # far less than an hour
+    with pytest.raises(ZeroDivisionError):
+        member.member.sync_step()
+    assert len(syncs) == 3
+
+
+def test_a_broker_that_tells_of_news_without_end_does_not_keep_the_door_busy(member, monkeypatch):
+    paused: list[float] = []
+    monkeypatch.setattr(member.member._closing, "wait", paused.append)
+    member.sync()
+    member.sync()
+    assert paused == [0.1, 0.1]
+
+
+def test_a_flood_of_orders_is_one_line_of_the_log(member, caplog):
+    for _ in range(500):
+        member.member.take(Arrived(b"{}"))
+    assert caplog.text.count("dropped") == 1
+
+
+def test_a_refusal_is_one_line_however_long_what_came_is(member, monkeypatch):
+    def update() -> bool:
+        raise GalleryError("people/manifest: got\nCRITICAL the door is open\x1b[2J" + "x" * 100_000)
+
+    monkeypatch.setattr(member.member._site, "update", update)
+    member.sync()
+    refusal = member.member.refusal
+    assert (len(refusal), refusal.isprintable()) == (300, True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from admin_people import NOW, at, new_records, person
+from admin_people import MODEL, NOW, at, new_records, person
 
 from edge.admin import people
 from edge.admin.csv_file import read_table, write_table
-from edge.admin.model import Accepted, Group, Period, Person, Removal, Schedule
+from edge.admin.model import Accepted, Checked, Group, Likeness, Period, Person, Removal, Schedule
 from edge.admin.receipts import published
 from edge.admin.records import Records
 from edge.errors import AdminError, GalleryError, TableError
@@ -197,10 +197,12 @@ def test_all_that_is_stored_about_a_person_is_one_json_file(records):
     people.add(records, person("ada", at(0), name="Ada", consent="C-1", reason="employee"))
     people.give_card(records, "ada", "wedge:0012", True, None)
     records.put("ada+eve", Accepted(0.6, "kim", NOW))
+    records.put("hq", Checked(MODEL, {}, [Likeness("ada", "eve", 0.6), Likeness("bob", "eve", 0.5)], 2))
     found = json.loads(people.everything_about(records, "ada"))
     assert (found["person"]["name"], found["person"]["consent"]) == ("Ada", "C-1")
     assert (len(found["person"]["templates"]), len(found["person"]["cards"])) == (1, 1)
     assert list(found["accepted"]) == ["ada+eve"]
+    assert found["lookalikes"] == [{"one": "ada", "other": "eve", "distance": 0.6}]
     people.remove(records, "ada", LATER)
     assert json.loads(people.everything_about(records, "ada"))["removals"][0]["at_utc"] == LATER
     with pytest.raises(AdminError, match="nothing is stored here"):

@@ -196,6 +196,33 @@ def test_a_foreign_timestamp_at_the_broker_is_replaced(site, broker, front, fore
     assert publish(site, NOW).files == len(site.tree.files()) + 2
 
 
+def test_a_snapshot_in_the_timestamps_place_is_foreign_though_the_same_key_signed_it(site, broker, front):
+    push(site, NOW)
+    snapshot = (site.tree.folder / "metadata" / "2.snapshot.json").read_bytes()
+    with Conversation(site.mqtt(), "hq") as talk:
+        talk.keep([(f"{BASE}/metadata/timestamp.json", snapshot)])
+    assert publish(site, NOW).files == len(site.tree.files()) + 2
+
+
+def test_a_version_of_the_same_number_that_was_signed_elsewhere_is_not_mixed_with_ours(
+    site, broker, front, tmp_path
+):
+    push(site, NOW)
+    shutil.copytree(site.folder, tmp_path / "restored")
+    put_people(site, person("ada", 9))
+    push(site, NOW)
+    publish(site, NOW)
+    with OpenSite(tmp_path / "restored", PASSPHRASE) as restored:
+        put_people(restored, person("bob", 9))
+        assert push(restored, NOW).publication.version == 3
+        with pytest.raises(AdminError, match="at most version 3 at the broker, got another of that number"):
+            publish(restored, NOW)
+    client = Client(
+        tmp_path / "d", as_folder(gallery_at(broker, site, tmp_path, front), tmp_path / "b"), front.root
+    )
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada", "bob")
+
+
 def test_a_broker_that_is_not_there_is_a_link_error_and_what_was_signed_stays(site, broker, front):
     push(site, NOW)
     broker.stop()
@@ -231,6 +258,41 @@ def test_a_stick_has_what_the_broker_has(site, front, tmp_path):
     assert client.version == 3
     found = {str(path.relative_to(stick)) for path in stick.glob("*/**/*") if path.is_file()}
     assert found == {*site.tree.files(), *site.tree.roots(), "metadata/timestamp.json"}
+
+
+def test_a_stick_keeps_what_is_not_ours_and_the_sites_own_folder_is_no_stick(site, tmp_path):
+    push(site, NOW)
+    put_people(site, person("ada", 9))
+    push(site, NOW)
+    others = [
+        tmp_path / "stick" / "metadata" / "holiday.jpg",
+        tmp_path / "stick" / "targets" / "2026" / "bill.pdf",
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"mine")
+    export(site, tmp_path / "stick")
+    assert [path.read_bytes() for path in others] == [b"mine", b"mine"]
+    with pytest.raises(AdminError, match="expected another folder than the site's own"):
+        export(site, site.folder / "tree")
+    assert site.tree.files(2)
+
+
+def test_a_tree_whose_change_of_keys_was_cut_short_goes_on_no_stick(site, tmp_path, monkeypatch):
+    push(site, NOW)
+    monkeypatch.setattr(type(site.tree), "sign", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        rotate(site, ["publish"], [Keystore.open(site.folder / "root.keys", ROOT_PASSPHRASE)], NOW)
+    with pytest.raises(AdminError, match="expected a signed tree"):
+        export(site, tmp_path / "stick")
+
+
+def test_a_copy_of_a_root_in_the_folder_is_not_taken_for_one(site):
+    copy = site.tree.folder / "metadata" / "1 (copy).root.json"
+    copy.write_bytes(site.tree.root_bytes())
+    site.close()
+    with OpenSite(site.folder, PASSPHRASE) as again:
+        assert again.tree.check(NOW) == []
 
 
 def test_what_can_not_be_written_is_said(site, tmp_path):

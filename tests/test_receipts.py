@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from admin_people import door, new_records, person
+from msgspec.structs import replace
 
 from edge.admin import people
+from edge.admin.model import Publication, Revoked, publication_id
 from edge.admin.receipts import confirm, published, receipts
 from edge.admin.records import Records
 
@@ -62,8 +64,9 @@ def test_a_door_of_another_site_confirms_nothing(records):
 
 def test_a_door_retired_before_it_confirmed_is_named_for_erasure_by_hand(records):
     published(records, 5)
-    records.put("back", door("back", retired_at_utc=T1))
-    records.put("cellar", door("cellar", retired_at_utc="2025-12-31T00:00:00Z"))
+    for name, at_utc in (("back", T1), ("cellar", "2025-12-31T00:00:00Z")):
+        records.put(name, door(name, retired_at_utc=at_utc))
+        records.put(f"serial of {name}", Revoked(name, at_utc))
     (receipt,) = confirm(records, {"front": 5}, T2)
     assert (receipt.missing, receipt.retired, receipt.complete) == ([], ["back"], True)
 
@@ -72,3 +75,22 @@ def test_a_later_push_does_not_move_the_version_of_an_earlier_removal(records):
     published(records, 5)
     published(records, 6)
     assert [one.version for one in receipts(records)] == [5]
+
+
+def test_a_door_that_came_back_under_its_old_name_does_not_confirm_for_the_one_that_was_retired(records):
+    published(records, 5)
+    records.put("7", Revoked("back", T1))
+    records.put("back", replace(door("back"), added_at_utc=T2))
+    (receipt,) = confirm(records, {"front": 5, "back": 6}, T2)
+    assert (receipt.retired, receipt.complete) == (["back"], True)
+
+
+def test_a_door_that_was_added_after_a_version_without_the_person_has_nothing_to_confirm(records):
+    published(records, 5)
+    records.put(publication_id(5), Publication(5, T1, "", {}, 0, 0, []))
+    assert confirm(records, {"front": 5, "back": 5}, T1)[0].complete
+    records.put("cellar", replace(door("cellar"), added_at_utc=T2))
+    (receipt,) = receipts(records)
+    assert (receipt.missing, receipt.complete) == ([], True)
+    records.put("attic", replace(door("attic"), added_at_utc=T1))
+    assert receipts(records)[0].missing == ["attic"]

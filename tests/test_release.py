@@ -24,6 +24,7 @@ from admin_site import (
     put_people,
     settings,
 )
+from msgspec.structs import replace
 from push_worker import push_for_ever
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import ExpiredMetadataError
@@ -34,7 +35,7 @@ from edge.admin.content import CONTENT, Content, best_shards
 from edge.admin.doors import add_door, retire_door
 from edge.admin.folder import OpenSite, create_site
 from edge.admin.keystore import ROOT_NAMES, Keystore
-from edge.admin.model import Group, Period, Person, Removal, Schedule
+from edge.admin.model import Card, Door, Group, Period, Person, Removal, Revoked, Schedule, Seen
 from edge.admin.publish import publish
 from edge.admin.release import publications, push, refresh, rollback, rotate
 from edge.admin.sign import Tree
@@ -215,6 +216,37 @@ def test_a_rollback_does_not_bring_back_who_was_removed_nor_a_retired_door(site,
     assert back.door == "back"
 
 
+def test_a_rollback_does_not_bring_back_the_old_templates_of_who_came_back(site, front, client):
+    put_people(site, ADA, BOB)
+    first = push(site, NOW).publication.version
+    site.records.delete(Person, "bob")
+    second = push(site, NOW).publication.version
+    site.records.put("x bob", Removal("bob", "2026-11-16T12:00:00Z", second))
+    put_people(site, person("bob", 77))
+    third = push(site, NOW).publication.version
+    rollback(site, first, NOW)
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada",)
+    rollback(site, third, NOW)
+    assert as_door(front, client.update(NOW))[0].subjects == ("ada", "bob")
+
+
+def test_a_rollback_opens_nothing_that_was_closed_since(site, front, client):
+    one, two, three = (Card(bytes([number]) * 32) for number in (1, 2, 3))
+    put_people(site, ADA, replace(BOB, cards=[one, two, three]))
+    first = push(site, NOW).publication.version
+    put_people(site, replace(ADA, enabled=False))
+    put_people(site, replace(BOB, cards=[replace(one, enabled=False), two]))
+    push(site, NOW)
+    rollback(site, first, NOW)
+    gallery, rights, cards = as_door(front, client.update(NOW))
+    assert gallery.subjects == ("ada", "bob")
+    assert (rights.subjects["ada"].enabled, rights.subjects["bob"].enabled) == (False, True)
+    assert {digest: held.enabled for digest, held in cards.by_digest.items()} == {
+        one.digest: False,
+        two.digest: True,
+    }
+
+
 @pytest.mark.parametrize("version", [0, 1, 99])
 def test_a_rollback_to_what_is_not_kept_is_refused(site, version):
     put_people(site, ADA)
@@ -260,6 +292,17 @@ def test_a_site_from_before_collectors_gets_a_key_for_them(tmp_path, monkeypatch
         assert listed.ack.keys() == {site.keys.signer("collect").public_key.keyid}
         assert listed.command.keys() == {site.keys.signer("commands").public_key.keyid}
         push(site, NOW)
+
+
+def test_a_door_that_comes_back_with_new_hardware_is_no_alarm_and_has_a_certificate_that_counts(site):
+    add_door(site, "front", NOW)
+    site.records.put("front", Seen("front", "2026-11-16T11:00:00Z", starts=40, seq=900, version=7))
+    retire_door(site, "front", NOW)
+    old = site.records.all(Revoked)
+    add_door(site, "front", NOW)
+    assert site.records.get(Seen, "front") is None
+    assert site.records.all(Revoked) == old
+    assert str(site.records.get(Door, "front").certificate_serial) not in old
 
 
 def test_new_keys_are_taken_over_by_a_client_that_trusts_the_first_root(site, front, client, tmp_path):
@@ -470,9 +513,35 @@ def test_two_processes_do_not_hold_one_site(site):
         OpenSite(site.folder, PASSPHRASE)
 
 
-def test_a_site_is_not_made_over_another(site):
+def test_a_site_is_not_made_over_another(site, tmp_path):
+    before = sorted(site.folder.rglob("*"))
     with pytest.raises(AdminError, match=r"site\.keys: expected no site yet"):
         create_site(site.folder, settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW)
+    root = (site.folder / "root.keys").read_bytes()
+    with pytest.raises(AdminError, match=r"root\.keys: expected no site yet"):
+        create_site(
+            tmp_path / "new", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, [site.folder / "root.keys"]
+        )
+    assert (sorted(site.folder.rglob("*")), (site.folder / "root.keys").read_bytes()) == (before, root)
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_site_that_could_not_be_made_leaves_nothing_in_the_way_of_the_next_try(tmp_path, short):
+    phrases = [PASSPHRASE, ROOT_PASSPHRASE]
+    phrases[short] = "short"
+    with pytest.raises(GalleryError, match="at least 8 characters"):
+        create_site(tmp_path / "admin", settings(), *phrases, NOW)
+    assert list((tmp_path / "admin").iterdir()) == []
+    create_site(tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW)
+
+
+def test_a_site_that_is_broken_off_while_it_is_made_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Tree, "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        create_site(
+            tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, [tmp_path / "stick.keys"]
+        )
+    assert [path.name for path in tmp_path.rglob("*")] == ["admin"]
 
 
 @pytest.mark.parametrize(

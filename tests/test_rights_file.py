@@ -166,3 +166,31 @@ def test_time_zones_are_known_on_a_system_that_has_none(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "Europe/Berlin", done.stderr
     assert Path(rights_file.__file__).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("free_access: [" + "{schedule: s}, " * 51 + "]", "free_access"),
+        ("schedules: {s: [" + '{days: [mon], from: "07:00", until: "08:00"}, ' * 101 + "]}", "schedules"),
+        ("holidays: [" + "2026-01-01, " * 2001 + "]", "holidays"),
+    ],
+    ids=["free hours", "periods", "holidays"],
+)
+def test_more_than_any_office_has_is_refused(text, path):
+    """The door's main thread goes through all free hours five times a second."""
+    with pytest.raises(ConfigError, match=path):
+        parse_rights(f"time_zone: UTC\n{text}\n")
+
+
+def test_a_schedule_that_leaves_only_a_minute_of_the_week_out_closes():
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    free = "free_access: [{schedule: s}]\n"
+    for closed in days:
+        periods = [f'{{days: [{day}], from: "00:00", until: "24:00"}}' for day in days if day != closed]
+        periods.append(f'{{days: [{closed}], from: "00:01", until: "24:00"}}')
+        text = f"time_zone: UTC\nschedules: {{s: [{', '.join(periods)}]}}\n{free}"
+        assert parse_rights(text).free_access
+        night = f'{{days: [{days[days.index(closed) - 1]}], from: "23:00", until: "00:01"}}'
+        with pytest.raises(ConfigError, match="a schedule that closes"):
+            parse_rights(text.replace("{s: [", f"{{s: [{night}, "))

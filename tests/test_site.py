@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 from published import Published, a_vector
 from repository import NOW, Repository
 
-from edge.errors import GalleryError, GalleryExpired, GalleryRollback, GallerySignatureError, ModelMismatch
+from edge.errors import (
+    GalleryError,
+    GalleryExpired,
+    GalleryNotStored,
+    GalleryRollback,
+    GallerySignatureError,
+    ModelMismatch,
+)
 from edge.identity.credentials import claimed
 from edge.identity.match import compare
 from edge.identity.rights import Permitted, decide
@@ -45,7 +53,7 @@ class DoorOfSite:
     def start(self) -> Site:
         """As after a restart."""
         bundle = self.published.bundle()
-        trust = SiteTrust(self.folder, bundle.root, self.published.repository, lambda: self.now)
+        trust = SiteTrust(self.folder, bundle.root, self.published.repository, lambda: self.now, b"k" * 32)
         self.site = Site(bundle, trust, self.model, self.check)
         return self.site
 
@@ -95,7 +103,7 @@ def test_a_release_signed_again_lasts_longer_and_costs_no_file(door, published):
     published.repository.asked.clear()
     assert door.site.update() is True
     assert door.site.content.expires_utc == before.expires_utc + timedelta(days=3)
-    assert door.site.content.gallery is before.gallery
+    assert door.site.content.gallery.templates is before.gallery.templates
     assert not [path for path in published.repository.asked if path.startswith("targets/")]
 
 
@@ -266,3 +274,50 @@ def test_old_files_are_removed_and_none_that_is_in_force(door, published):
     assert len(kept) == len(published.content())
     published.repository.reachable = False
     assert door.start().load().gallery.subjects == ("ada",)
+
+
+def test_a_newer_version_with_the_same_parts_is_the_galleries_version_too(door, published):
+    """Else a door would lag for ever behind a version that only concerns other doors."""
+    door.site.update()
+    before = door.site.content.gallery
+    published.publish()  # as after `door add`: another door's keys
+    assert door.site.update() is True
+    gallery = door.site.content.gallery
+    assert (door.site.content.version, gallery.version) == (2, 2)
+    assert gallery.templates is before.templates
+    assert door.start().load().gallery.version == 2
+
+
+def test_files_that_can_not_be_removed_are_no_refusal(door, published, caplog):
+    door.site.update()
+    (door.folder / "targets" / "lost+found").mkdir()  # which unlink refuses
+    published.remove("eve")
+    published.publish()
+    assert door.site.update() is True
+    assert door.subjects == ("ada",)
+    assert "no longer in force stay" in caplog.text
+
+
+def test_an_update_that_the_disk_refuses_gives_its_space_back_and_succeeds_later(
+    door, published, monkeypatch
+):
+    door.site.update()
+    kept = {path.name for path in (door.folder / "targets").iterdir()}
+    published.site_key = bytes(range(32))  # every file is another
+    published.publish()
+    room, write = [3], Path.write_bytes
+
+    def until_full(path: Path, data: bytes) -> int:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", until_full)
+        with pytest.raises(GalleryNotStored, match="No space left"):
+            door.site.update()
+    assert {path.name for path in (door.folder / "targets").iterdir()} == kept
+    assert door.site.content.version == 1
+    assert door.site.update() is True
+    assert door.site.content.version == 2

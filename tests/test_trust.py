@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from repository import FRESH, NOW, DoorFiles, Repository, site_content
+from repository import FRESH, KEY, NOW, DoorFiles, Repository, site_content
 
-from edge.errors import GalleryError, GalleryExpired, LinkError, PayloadError
+from edge.disk import seal, unseal
+from edge.errors import GalleryError, GalleryExpired, GallerySignatureError, LinkError, PayloadError
 from edge.link.fetch import FolderFetch
 
 CONTENT = site_content("first")
@@ -176,11 +178,68 @@ def test_an_altered_file_of_the_right_length_is_fetched_again(site, door):
 
 def test_a_damaged_record_of_what_is_in_force_is_said_and_all_begins_anew(site, door, caplog):
     door.update(list(CONTENT))
-    (door.folder / "in_force.json").write_bytes(b'{"doord_in_force":1,')
+    (door.folder / "in_force.sealed").write_bytes(b"no seal")
     door.restart()
     assert door.trust.in_force() is None
     assert "must be fetched again" in caplog.text
     assert door.update(list(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: re.sub('(good_utc":"[^"]*)Z"', r'\1"', text),
+        lambda text: re.sub('(expires_utc":"[^"]*)Z"', r'\1"', text),
+        lambda text: text.replace('"name":', '"x":' + 2000 * "[" + 2000 * "]" + ',"name":', 1),
+    ],
+    ids=["a time without a zone", "an end without a zone", "nested too deeply"],
+)
+def test_an_altered_record_of_what_is_in_force_does_not_end_a_start_nor_the_updates(site, door, spoil):
+    door.update(list(CONTENT))
+    record = door.folder / "in_force.sealed"
+    text = unseal(KEY, record.read_bytes(), b"doord in force 1", "record").decode()
+    spoilt = spoil(text)
+    assert spoilt != text
+    record.write_bytes(seal(KEY, spoilt.encode(), b"doord in force 1"))
+    door.restart()
+    assert door.trust.in_force() is None
+    assert door.update(list(CONTENT)) == CONTENT
+
+
+def test_who_has_the_card_but_not_the_key_can_not_say_what_is_in_force(site, door, tmp_path):
+    door.update(list(CONTENT))
+    other = DoorFiles(tmp_path / "other", site.first_root, site)
+    other.update(list(CONTENT))
+    record = door.folder / "in_force.sealed"
+    text = unseal(KEY, record.read_bytes(), b"doord in force 1", "record")
+    for forged in (text, seal(b"x" * 32, text, b"doord in force 1"), record.read_bytes()[:-1]):
+        record.write_bytes(forged)
+        door.restart()
+        assert door.trust.in_force() is None
+    assert door.update(list(CONTENT)) == CONTENT
+
+
+def test_a_disk_that_refuses_even_the_folder_ends_no_start(site, tmp_path):
+    (tmp_path / "door").write_text("a file in the folder's place")
+    door = DoorFiles(tmp_path / "door", site.first_root, site)
+    assert door.trust.in_force() is None
+    with pytest.raises(GalleryError, match="door"):
+        door.update(list(CONTENT))
+    (tmp_path / "door").unlink()
+    assert door.update(list(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("digest", ["#", "../../../../etc/passwd", "+", "0" * 64 + "\n", "g" * 64])
+def test_a_digest_that_is_none_is_refused_before_it_becomes_a_topic_or_a_file(site, door, digest):
+    """By who stole a key: MQTT's wildcards would end the sync thread instead of the update."""
+    door.update(list(CONTENT))
+    site.people.targets["people/1"].hashes["sha256"] = digest
+    site._sign_again("people")
+    site._sign_again("snapshot")
+    site.timestamp.snapshot_meta.version = site.snapshot.version
+    site.freshen()
+    with pytest.raises(GallerySignatureError, match="people/1: expected a SHA-256"):
+        door.update(list(CONTENT))
 
 
 def test_what_is_no_longer_in_force_is_removed_and_so_is_what_a_kill_left(site, door):
@@ -198,11 +257,11 @@ def test_what_is_no_longer_in_force_is_removed_and_so_is_what_a_kill_left(site, 
 
 def test_a_commit_of_what_is_in_force_already_spares_the_card(site, door):
     door.update(list(CONTENT))
-    before = (door.folder / "in_force.json").stat().st_ino
+    before = (door.folder / "in_force.sealed").stat().st_ino
     door.update(list(CONTENT))
     door.now += timedelta(hours=1)
     door.update(list(CONTENT))
-    assert (door.folder / "in_force.json").stat().st_ino == before
+    assert (door.folder / "in_force.sealed").stat().st_ino == before
 
 
 def test_files_of_a_door_are_private(door):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from edge.admin.doors import Revoked
 from edge.admin.folder import OpenSite
+from edge.admin.model import Revoked
 from edge.admin.pki import ADMIN_NAME, COLLECTOR_NAME
 from edge.disk import make_private_folder, write_atomically
 from edge.errors import AdminError

@@ -8,9 +8,8 @@ keeps its bytes where the records changed and the content did not.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ from securesystemslib.signer import Key
 
 from edge.admin.model import Door, Group, Person, Schedule, Site
 from edge.admin.records import Records
-from edge.disk import make_private_folder
+from edge.disk import make_durable, make_private_folder
 from edge.errors import AdminError
 from edge.identity.gallery import MAX_TEMPLATES
 from edge.identity.sealing import (
@@ -144,7 +143,7 @@ def build(
     content = making.content(command_keys, accepted_by)
     _check_whole(content)
     if not dry_run:
-        os.sync()  # once for all files
+        settle(folder, content.targets, making.written)
         records.put(CONTENT, content)
     return content
 
@@ -176,6 +175,7 @@ class _Making:
         self._site = records.site()
         self._revisions = records.revisions(Person)
         self._targets: dict[str, Made] = {}
+        self.written: list[str] = []  # names
         self._progress = progress
 
     def content(self, command_keys: Mapping[str, Key], accepted_by: str) -> Content:
@@ -273,6 +273,7 @@ class _Making:
 
     def _write(self, name: str, data: bytes, about: Made) -> None:
         made = listed(data) if self._dry_run else write_target(self._folder, name, data)
+        self.written.append(name)
         self._targets[name] = msgspec.structs.replace(about, sha256=made.sha256, length=made.length)
 
 
@@ -281,8 +282,20 @@ def listed(data: bytes) -> Made:
     return Made(hashlib.sha256(data).hexdigest(), len(data))
 
 
+def settle(folder: Path, targets: Mapping[str, Made], names: Iterable[str]) -> None:
+    """The targets of these names are on the disk when this returns: before anything is signed over them.
+
+    Raises:
+        AdminError: the disk refuses.
+    """
+    try:
+        make_durable([target_path(folder, name, targets[name].sha256) for name in names])
+    except OSError as error:
+        raise AdminError(f"{error.filename or folder}: {error.strerror}") from None
+
+
 def write_target(folder: Path, name: str, data: bytes) -> Made:
-    """Put a target's bytes in their place, whole or not at all; `os.sync` is the caller's.
+    """Put a target's bytes in their place, whole or not at all; `settle` is the caller's.
 
     Raises:
         AdminError: the disk refuses.

@@ -117,17 +117,19 @@ class Conversation:
             self._take_answer(waiting, told)
 
     def _take_answer(self, waiting: dict[int, int], told: Callable[[int], None] | None) -> None:
-        item = self._next(time.monotonic() + _ANSWER_S)
-        if item is None:
-            raise LinkError(f"{self._where}: no answer to PUBLISH in {_ANSWER_S:g} s")
-        if isinstance(item, Heard):
-            self._heard.append(item)
-        elif item.refused is not None:
-            raise LinkError(f"{self._where}: it refused {item.what}: {item.refused} (its access rules?)")
-        elif item.mid in waiting:
-            size = waiting.pop(item.mid)
-            if told:
-                told(size)
+        """One of `waiting` is acknowledged when this returns, whatever else the broker says meanwhile."""
+        until = time.monotonic() + _ANSWER_S
+        while item := self._next(until):
+            if isinstance(item, Heard):
+                continue  # nobody asks for what is heard while something is kept
+            if item.refused is not None:
+                raise LinkError(f"{self._where}: it refused {item.what}: {item.refused} (its access rules?)")
+            if item.what == "PUBLISH" and item.mid in waiting:
+                size = waiting.pop(item.mid)
+                if told:
+                    told(size)
+                return
+        raise LinkError(f"{self._where}: no answer to PUBLISH in {_ANSWER_S:g} s")
 
     def hear(self, until: float) -> Heard | None:
         """The next message; None: there was none until `until`, s monotonic."""

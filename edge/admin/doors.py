@@ -9,7 +9,7 @@ import msgspec
 from securesystemslib.signer import CryptoSigner
 
 from edge.admin.folder import OpenSite
-from edge.admin.model import Door
+from edge.admin.model import Door, Revoked, Seen
 from edge.admin.pki import TAKEN_NAMES
 from edge.admin.rollback import OldKey
 from edge.disk import KEY_BYTES
@@ -18,13 +18,6 @@ from edge.identity.gallery import check_subject
 from edge.identity.sealing import site_key_id
 from edge.link.bundle import FORMAT, DoorBundle
 from edge.link.wire import Topics, rfc3339
-
-
-class Revoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A certificate that counts no more; its serial number, in decimal digits, is the record's id."""
-
-    door: str
-    at_utc: str  # RFC 3339
 
 
 def add_door(site: OpenSite, door: str, now_utc: datetime, face_only: bool = True) -> DoorBundle:
@@ -45,7 +38,9 @@ def add_door(site: OpenSite, door: str, now_utc: datetime, face_only: bool = Tru
     issued = authority.client(door, now_utc)
     public = {**signer.public_key.to_dict(), "keyid": signer.public_key.keyid}
     made = Door(door, rfc3339(now_utc.timestamp()), key, public, issued.serial, face_only)
-    site.records.put(door, made)
+    with site.records.transaction():
+        site.records.put(door, made)
+        site.records.delete(Seen, door)  # of the one before: this one counts its starts from 1
     return DoorBundle(
         FORMAT,
         settings.site,

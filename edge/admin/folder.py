@@ -6,7 +6,9 @@ site.keys   root.keys   records.db   ca.pem   admin.pem   admin.key   tree/{meta
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ from edge.identity.sealing import COMMAND_KEYS
 CA = "ca"  # the id of the one record
 SITE_KEYS, ROOT_KEYS, RECORDS, TREE = "site.keys", "root.keys", "records.db", "tree"
 COMMAND_NAMES = {"commands": ADMIN_NAME, COLLECT: COLLECT}  # key -> its name in `commands/keys`
+_TLS = ("ca.pem", "admin.pem", "admin.key")
 
 
 class OpenSite:
@@ -119,23 +122,53 @@ def create_site(
 
     Raises:
         AdminError: there is a site already, or a threshold above the number of root keys.
-        GalleryError, GalleryKeyError: a passphrase is too short, or the disk refuses.
+        GalleryError, GalleryKeyError: a passphrase is too short, or the disk refuses; nothing is left.
     """
     paths = list(root_keys) or [folder / ROOT_KEYS]
     if not 1 <= root_threshold <= len(paths):
         raise AdminError(f"root: expected a threshold of 1 to {len(paths)}, got {root_threshold}")
     make_private_folder(folder)
-    taken = next(
-        (path for path in (folder / SITE_KEYS, folder / RECORDS, folder / TREE) if path.exists()), None
-    )
-    if taken:
-        raise AdminError(f"{taken}: expected no site yet, got one")
+    _check_free(folder, paths)
     names = [ROOT_NAMES] + [ROOT_NAMES[:1]] * (len(paths) - 1)
-    roots = [
-        Keystore.create(path, site.site, name, root_passphrase)
-        for path, name in zip(paths, names, strict=True)
-    ]
-    keys = Keystore.create(folder / SITE_KEYS, site.site, SITE_NAMES, passphrase)
+    with contextlib.ExitStack() as undo:
+        undo.callback(_remove_all, folder, paths)
+        roots = [
+            Keystore.create(path, site.site, name, root_passphrase)
+            for path, name in zip(paths, names, strict=True)
+        ]
+        keys = Keystore.create(folder / SITE_KEYS, site.site, SITE_NAMES, passphrase)
+        _fill(folder, site, keys, roots, now_utc, root_threshold)
+        undo.pop_all()
+
+
+def _check_free(folder: Path, root_keys: Sequence[Path]) -> None:
+    """Nothing that a site is made of is there. Raises AdminError."""
+    for path in (*(folder / name for name in (SITE_KEYS, RECORDS, TREE)), *root_keys):
+        if os.path.lexists(path):
+            raise AdminError(
+                f"{path}: expected no site yet, got one: nothing is overwritten; "
+                "if it is what an init left that was cut short, delete it"
+            )
+
+
+def _remove_all(folder: Path, root_keys: Sequence[Path]) -> None:
+    """What an init has made that failed: else keys that nobody uses stand in the way of the next."""
+    shutil.rmtree(folder / TREE, ignore_errors=True)
+    made = [*root_keys, folder / SITE_KEYS, *folder.glob(f"{RECORDS}*"), *(folder / name for name in _TLS)]
+    for path in made:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _fill(
+    folder: Path,
+    site: Site,
+    keys: Keystore,
+    roots: Sequence[Keystore],
+    now_utc: datetime,
+    root_threshold: int,
+) -> None:
+    """Records, certificates and the first version."""
     with Records.create(folder / RECORDS, keys.data_key) as records:
         records.put_site(new_site_keys(site))
         authority = Authority.create(site.site, now_utc)

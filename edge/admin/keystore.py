@@ -191,12 +191,16 @@ def ask_passphrase(
     path = os.environ.get(variable)
     if path:
         try:
-            return Path(path).read_text(encoding="utf-8").split("\n", 1)[0]
+            first = Path(path).read_text(encoding="utf-8-sig").split("\n", 1)[0]
+            return first.removesuffix("\r")  # an editor's line end and mark are no part of it
         except (OSError, UnicodeDecodeError) as error:
             raise GalleryKeyError(f"{variable}: {path}: can't be read: {error}") from None
     if ask is getpass.getpass and not sys.stdin.isatty():
         raise GalleryKeyError(f"{what}: expected {variable} to name a file where nobody can type, got none")
-    passphrase = ask(f"passphrase of {what}: ")
-    if again and ask("again: ") != passphrase:
-        raise GalleryKeyError(f"{what}: the two passphrases differ")
+    try:
+        passphrase = ask(f"passphrase of {what}: ")
+        if again and ask("again: ") != passphrase:
+            raise GalleryKeyError(f"{what}: the two passphrases differ")
+    except EOFError:
+        raise GalleryKeyError(f"{what}: expected a passphrase, got the end of what is typed") from None
     return passphrase

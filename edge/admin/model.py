@@ -125,6 +125,18 @@ class Publication(_Record, frozen=True):
     note: str = ""
 
 
+def publication_id(version: int) -> str:
+    """Of the record; sorts as the number does."""
+    return f"{version:010d}"
+
+
+class Revoked(_Record, frozen=True):
+    """A certificate that counts no more; its serial number, in decimal digits, is the record's id."""
+
+    door: str  # or admin
+    at_utc: Utc
+
+
 class Removal(_Record, frozen=True):
     """A person who was removed; the receipt is due when every door has `version` in force."""
 

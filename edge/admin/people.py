@@ -5,7 +5,7 @@ What would contradict the rest as `rights.yaml` must not contradict itself is re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from edge.admin.csv_file import MAX_CELL, Entry, moment
 from edge.admin.model import (
     Accepted,
     Card,
+    Checked,
     Group,
     Limits,
     Person,
@@ -50,7 +51,8 @@ def find(records: Records, subject: str) -> Person:
 def add(records: Records, person: Person) -> Person:
     """A new person. Raises AdminError: there already, removed but not yet pushed, or a contradiction."""
     with records.transaction():
-        _check_new(records, person.subject)
+        there = records.get(Person, person.subject) is not None
+        _check_new(person.subject, there, _leaving(records))
         check(records, [person])
         records.put(person.subject, person)
     return person
@@ -78,12 +80,17 @@ def remove(records: Records, subject: str, now_utc: str) -> Removal:
     return removal
 
 
-def _check_new(records: Records, subject: str) -> None:
+def _check_new(subject: str, there: bool, leaving: Container[str]) -> None:
     check_subject(subject)
-    if records.get(Person, subject) is not None:
+    if there:
         raise AdminError(f"person {subject}: is there already: see doord admin person edit")
-    if any(one.subject == subject and one.version is None for one in records.all(Removal).values()):
+    if subject in leaving:
         raise AdminError(f"person {subject}: was removed, but not yet at the doors: push first")
+
+
+def _leaving(records: Records) -> frozenset[str]:
+    """Who was removed, but not yet at the doors."""
+    return frozenset(one.subject for _, one in records.each(Removal) if one.version is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +120,13 @@ def import_people(
     changed: list[str] = []
     mistakes: list[str] = []
     with records.transaction():
-        there = records.some(Person, [entry.subject for entry in entries])
-        people = []
+        there, leaving = records.some(Person, [entry.subject for entry in entries]), _leaving(records)
+        people, card_key = [], records.site().card_key
         for entry in entries:
             try:
                 if not (update and entry.subject in there):
-                    _check_new(records, entry.subject)
-                people.append(_taken(records, entry, there.get(entry.subject), now_utc))
+                    _check_new(entry.subject, entry.subject in there, leaving)
+                people.append(_taken(entry, there.get(entry.subject), card_key, now_utc))
                 (changed if entry.subject in there else added).append(entry.subject)
             except AdminError as error:
                 mistakes.append(f"{where}: row {entry.row}: {error}")
@@ -131,11 +138,11 @@ def import_people(
     return Imported(tuple(added), tuple(changed))
 
 
-def _taken(records: Records, entry: Entry, there: Person | None, now_utc: str) -> Person:
+def _taken(entry: Entry, there: Person | None, card_key: bytes, now_utc: str) -> Person:
     person = msgspec.structs.replace(there or Person(added_at_utc=now_utc), **entry.fields)
     if entry.card is None:
         return person
-    digest = card_digest(records.site().card_key, entry.card)
+    digest = card_digest(card_key, entry.card)
     if any(card.digest == digest for card in person.cards):
         return person
     return msgspec.structs.replace(person, cards=[*person.cards, Card(digest)])
@@ -331,5 +338,7 @@ def everything_about(records: Records, subject: str) -> bytes:
     accepted = {id_: one for id_, one in records.all(Accepted).items() if subject in id_.split("+")}
     if person is None and not removals:
         raise AdminError(f"person {subject!r:.40}: nothing is stored here")
-    found = {"person": person, "removals": removals, "accepted": accepted}
+    pairs = [pair for one in records.all(Checked).values() for pair in one.pairs]
+    alike = [pair for pair in pairs if subject in (pair.one, pair.other)]
+    found = {"person": person, "removals": removals, "lookalikes": alike, "accepted": accepted}
     return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"

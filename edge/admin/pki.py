@@ -161,6 +161,11 @@ def _usage(ca: bool) -> x509.KeyUsage:
     )
 
 
+def check_host(host: str) -> None:
+    """Raises AdminError: neither a host name nor an address."""
+    _host(host)
+
+
 def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))

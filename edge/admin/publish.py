@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Timestamp
 
 from edge.admin.conversation import Conversation
 from edge.admin.doors import kept_topics
@@ -27,6 +29,7 @@ from edge.link.wire import rfc3339
 
 GRACE_S = 3600  # a door in the middle of an update still finds the targets of the version before
 TIMESTAMP = "metadata/timestamp.json"
+_OURS = re.compile(r"([0-9]+\.[a-z]+\.json|[0-9a-f]{64}\.[a-z0-9-]+)(\.part)?")  # else a stick's own
 _AT_BROKER = "broker"  # the id of the one record
 
 
@@ -69,8 +72,7 @@ def publish(
         ConfigError: a certificate is missing.
         GalleryError: the tree can't be read.
     """
-    for fault in site.tree.faults():
-        raise AdminError(f"publish: expected a signed tree, got: {fault}: push first")
+    _check_signed(site)
     base = f"doord/{site.records.site().site}/gallery"
     wanted = site.tree.files()
     with Conversation(site.mqtt(), site.records.site().site) as broker:
@@ -93,25 +95,40 @@ def publish(
     return Sent(site.tree.version, len(files), sum(sizes.values()), len(gone))
 
 
+def _check_signed(site: OpenSite) -> None:
+    for fault in site.tree.faults():
+        raise AdminError(f"publish: expected a signed tree, got: {fault}: push first")
+
+
 def _there(site: OpenSite, timestamp: bytes | None) -> set[str] | None:
     """What the broker has by the timestamp that it keeps; None: not to be told, such as nothing."""
     if timestamp == (site.tree.folder / TIMESTAMP).read_bytes():
         return {*site.tree.files(), *site.tree.roots(), TIMESTAMP}
     try:
-        found: Metadata[Timestamp] = Metadata.from_bytes(timestamp or b"")
+        found: Metadata[Any] = Metadata.from_bytes(timestamp or b"")
         site.tree.root.signed.verify_delegate("timestamp", found.signed_bytes, found.signatures)
     except (RepositoryError, ValueError):  # none, or not ours; the broker's bytes
         return None
-    version = found.signed.snapshot_meta.version
-    if version > site.tree.version:
-        raise AdminError(
-            f"publish: expected at most version {site.tree.version} at the broker, got {version}: "
-            "signed on another machine, or this one's folder is an old copy; doors would refuse it"
-        )
+    if not isinstance(found.signed, Timestamp):  # a snapshot: the same key signs it
+        return None
+    meta = found.signed.snapshot_meta
+    _refuse_foreign(site, meta)
     try:
-        return set(site.tree.files(version))
+        return set(site.tree.files(meta.version))
     except GalleryError:  # no longer kept here
         return None
+
+
+def _refuse_foreign(site: OpenSite, at_broker: MetaFile) -> None:
+    """What was signed with this site's keys, but not here. Raises AdminError: it is as new as ours."""
+    ours, foreign = site.tree.timestamp.signed.snapshot_meta, at_broker.version
+    if foreign < ours.version or (foreign == ours.version and at_broker.hashes == ours.hashes):
+        return
+    got = f"{foreign}" if foreign > ours.version else "another of that number"
+    raise AdminError(
+        f"publish: expected at most version {ours.version} at the broker, got {got}: "
+        "signed on another machine, or this one's folder is an old copy; doors would refuse it"
+    )
 
 
 def _missing(site: OpenSite, wanted: list[str], there: set[str] | None) -> list[str]:
@@ -159,9 +176,12 @@ def export(site: OpenSite, folder: Path) -> int:
     What the folder has already is kept, what is no longer of the newest version is deleted at the end.
 
     Raises:
-        AdminError: the folder can't be written.
+        AdminError: the folder can't be written, or the tree is not signed as its keys ask.
         GalleryError: the tree can't be read.
     """
+    _check_signed(site)
+    if folder.resolve() == site.tree.folder.resolve():  # earlier versions would be deleted there
+        raise AdminError(f"{folder}: expected another folder than the site's own")
     files = [*site.tree.files(), *site.tree.roots()]
     written = 0
     try:
@@ -171,7 +191,7 @@ def export(site: OpenSite, folder: Path) -> int:
         written += _copied(site.tree.folder / TIMESTAMP, folder / TIMESTAMP)
         wanted = {folder / path for path in (*files, TIMESTAMP)}
         for old in [*folder.glob("metadata/*"), *folder.glob("targets/*/*")]:
-            if old not in wanted:
+            if old not in wanted and _OURS.fullmatch(old.name):
                 old.unlink()
         os.sync()
     except OSError as error:

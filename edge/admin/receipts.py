@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from edge.admin.model import Door, Removal
+from edge.admin.model import Door, Publication, Removal, Revoked, publication_id
 from edge.admin.records import Records
+from edge.link.orders import utc
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -18,7 +19,8 @@ class Receipt(msgspec.Struct, frozen=True):
     version: int | None  # the first published without the person; None: not pushed yet
     confirmed: dict[str, str]  # door -> when it was first seen with that version or a later one, RFC 3339
     missing: list[str]  # doors that have not confirmed
-    retired: list[str]  # doors that were retired before they confirmed: erase them by hand
+    retired: list[str]  # doors that were retired before they confirmed: erase them by hand; one of
+    # that name may be in use again
     complete: bool
 
 
@@ -56,20 +58,43 @@ def _confirmed(
 
 def receipts(records: Records) -> list[Receipt]:
     """All removals, the newest last."""
-    doors = records.all(Door)
-    return [_receipt(removal, doors) for _, removal in sorted(records.all(Removal).items())]
+    doors, revoked = records.all(Door), list(records.all(Revoked).values())
+    rows = sorted(records.all(Removal).items())
+    return [_receipt(removal, doors, revoked, _published_at(records, removal)) for _, removal in rows]
 
 
-def _receipt(removal: Removal, doors: Mapping[str, Door]) -> Receipt:
-    left = [door for door in doors if door not in removal.doors]
-    missing = [door for door in left if doors[door].retired_at_utc is None]
-    retired = [door for door in left if (doors[door].retired_at_utc or "") > removal.added_at_utc]
+def _published_at(records: Records, removal: Removal) -> str | None:
+    """When the first version without the person was signed; None: none was, or it was not noted."""
+    if removal.version is None:
+        return None
+    found = records.get(Publication, publication_id(removal.version))
+    return None if found is None else found.at_utc
+
+
+def _receipt(
+    removal: Removal, doors: Mapping[str, Door], revoked: Iterable[Revoked], published_at: str | None
+) -> Receipt:
+    missing = [
+        name
+        for name, door in doors.items()
+        if door.retired_at_utc is None
+        and name not in removal.doors
+        and not (published_at is not None and utc(door.added_at_utc) > utc(published_at))  # never had him
+    ]
+    retired = {one.door for one in revoked if one.door in doors and _had(one, removal)}
     return Receipt(
         removal.subject,
         removal.at_utc,
         removal.version,
         dict(removal.doors),
         missing,
-        retired,
+        sorted(retired),
         complete=removal.version is not None and not missing,
     )
+
+
+def _had(retired: Revoked, removal: Removal) -> bool:
+    """Whether a door that was retired then may have a copy of the person."""
+    at, confirmed = utc(retired.at_utc), removal.doors.get(retired.door)
+    added = removal.added_at_utc
+    return (not added or utc(added) < at) and not (confirmed is not None and utc(confirmed) < at)

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 from securesystemslib.signer import CryptoSigner, Key
 
-from edge.admin.content import Content, Made, Progress, build, quiet, target_path, write_target
+from edge.admin.content import Content, Made, Progress, build, quiet, settle, target_path, write_target
 from edge.admin.folder import COMMAND_NAMES, OpenSite, command_keys, command_signers
 from edge.admin.keystore import COLLECT, Keystore
-from edge.admin.model import Publication
+from edge.admin.model import Publication, publication_id
 from edge.admin.rollback import earlier
 from edge.admin.sign import Signed
 from edge.errors import AdminError
@@ -146,6 +146,7 @@ def rotate(
     ours = {name: key for name, key in new[0].items() if name in COMMAND_NAMES}
     commands = command_keys({**command_signers(site.keys), **ours})
     made = write_target(site.tree.targets_folder, COMMAND_KEYS, dsse.encode_keys(commands))
+    settle(site.tree.targets_folder, {COMMAND_KEYS: made}, [COMMAND_KEYS])
     draft = Draft({**draft.targets, COMMAND_KEYS: made}, draft.subjects, draft.templates, draft.accepted_by)
     signers = [signer for store in stores for signer in store.signers]
     before = site.tree.listed()
@@ -171,12 +172,7 @@ def publications(site: OpenSite) -> list[Publication]:
 
 def publication(site: OpenSite, version: int) -> Publication | None:
     """One of them."""
-    return site.records.get(Publication, _id(version))
-
-
-def _id(version: int) -> str:
-    """Sorts as the number does."""
-    return f"{version:010d}"
+    return site.records.get(Publication, publication_id(version))
 
 
 def _rolls_back(name: str) -> bool:
@@ -226,11 +222,11 @@ def _recorded(
     release = _release(site, draft, signed, before, now_utc)
     with site.records.transaction():
         if publication(site, signed.version) is None:
-            site.records.put(_id(signed.version), release.publication)
+            site.records.put(publication_id(signed.version), release.publication)
         kept = publications(site)
         for old in kept[:-KEPT]:
             if old.targets:
-                site.records.put(_id(old.version), msgspec.structs.replace(old, targets={}))
+                site.records.put(publication_id(old.version), msgspec.structs.replace(old, targets={}))
     site.tree.prune({site.tree.version, *(one.version for one in kept[-KEPT:])})
     wanted = {(name, sha256) for one in kept[-KEPT:] for name, sha256 in one.targets.items()}
     wanted |= {(name, made.sha256) for name, made in draft.targets.items()}

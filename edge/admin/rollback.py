@@ -1,4 +1,8 @@
-"""The people and rights of an earlier version, to be signed again: without whom was removed since."""
+"""The people and rights of an earlier version, to be signed again: without what was taken away since.
+
+Who was removed stays away, who is disabled now stays disabled, and a card that was taken from its holder
+or disabled opens nothing again: what an admin did about a lost card outlives another's rollback.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from edge.admin.content import Made, target_path, write_target
-from edge.admin.model import Person, Publication, Removal
+from edge.admin.content import Made, listed, settle, target_path, write_target
+from edge.admin.model import Card, Person, Publication, Removal
 from edge.admin.records import Records
 from edge.errors import AdminError
 from edge.identity.sealing import key_id_of, seal_target, site_key_id, unseal_target
 from edge.identity.shards import (
     PEOPLE_MANIFEST,
     RIGHTS_SITE,
+    HeldCard,
+    Holder,
     PeopleManifest,
     PeopleShard,
     RightsSite,
@@ -67,9 +73,11 @@ class _Earlier:
         self._key = site.site_key
         self._keys = {site_key_id(old.key).hex(): old.key for old in records.all(OldKey).values()}
         self._keys[site_key_id(site.site_key).hex()] = site.site_key
-        there = records.revisions(Person)
-        self._gone = {one.subject for one in records.all(Removal).values()} - there.keys()
+        removals = records.all(Removal).values()  # later ones: who came back since has new templates
+        self._gone = {one.subject for one in removals if one.version is None or one.version > before.version}
+        self._records = records
         self._made: dict[str, Made] = {}
+        self._written: list[str] = []  # names
 
     def made(self) -> Earlier:
         manifest = decode_manifest(self._plain(PEOPLE_MANIFEST))
@@ -84,6 +92,7 @@ class _Earlier:
         kept = msgspec.structs.replace(manifest, subjects=subjects, templates=templates)
         self._keep(PEOPLE_MANIFEST, kept != manifest, lambda: encode_manifest(kept))
         self._keep(RIGHTS_SITE, False, lambda: self._plain(RIGHTS_SITE))
+        settle(self._folder, self._made, self._written)
         return Earlier(self._made, subjects, templates)
 
     def _people(self, index: int, manifest: PeopleManifest) -> PeopleShard:
@@ -107,7 +116,12 @@ class _Earlier:
         name = rights_name(index, site.shards)
         plain = self._plain(name)
         holders = decode_rights_shard(plain, index, site)
-        kept = [holder for holder in holders if holder.subject not in self._gone]
+        now = self._records.some(Person, [holder.subject for holder in holders])
+        kept = [
+            _as_taken_since(holder, now.get(holder.subject))
+            for holder in holders
+            if holder.subject not in self._gone
+        ]
         altered = kept != holders
         self._keep(name, altered, lambda: encode_rights_shard(index, site.shards, kept) if altered else plain)
 
@@ -127,5 +141,21 @@ class _Earlier:
         """The same bytes where neither content nor key changed, else sealed anew."""
         data = self._data(name)
         if altered or key_id_of(data) != site_key_id(self._key):
-            data = seal_target(self._key, self._site, name, plain())
-        self._made[name] = write_target(self._folder, name, data)
+            sealed = seal_target(self._key, self._site, name, plain())
+            self._made[name] = write_target(self._folder, name, sealed)
+            self._written.append(name)
+        else:
+            self._made[name] = listed(data)
+
+
+def _as_taken_since(holder: Holder, now: Person | None) -> Holder:
+    """A holder of an earlier version, with nothing open that has been closed since."""
+    if now is None:
+        return holder
+    there = {card.digest: card for card in now.cards}
+    cards = tuple(_closed(card, there[card.digest]) for card in holder.cards if card.digest in there)
+    return msgspec.structs.replace(holder, enabled=holder.enabled and now.enabled, cards=cards)
+
+
+def _closed(card: HeldCard, now: Card) -> HeldCard:
+    return msgspec.structs.replace(card, enabled=card.enabled and now.enabled)

@@ -9,6 +9,7 @@ and is what makes a version count. Roles and lifetimes: `doord` follows theupdat
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -318,7 +319,8 @@ class Tree:
         return wrong
 
     def _newest_root(self) -> int:
-        found = [int(path.name.split(".")[0]) for path in self._folder.glob("[0-9]*.root.json")]
+        numbers = (path.name.removesuffix(".root.json") for path in self._folder.glob("*.root.json"))
+        found = [int(number) for number in numbers if re.fullmatch("[0-9]{1,9}", number)]
         if not found:
             raise GalleryError(f"{self._folder}: expected 1.root.json, got none")
         return max(found)

@@ -43,12 +43,16 @@ from edge.strict import convert, parse_yaml
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")
 MAX_BYTES = 4 * 2**20
 _YEAR_DAYS = 366
+# Far above any office's. All free hours are gone through five times a second: who stole the key of a
+# site's rights must not keep its doors from starting.
+_MAX_PERIODS, _MAX_FREE, _MAX_HOLIDAYS, _MAX_NAMES = 100, 50, 2000, 2000
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
 Begin = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
 End = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z|^24:00\Z")]
 Moment = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T([01][0-9]|2[0-3]):[0-5][0-9])?\Z")]
-Groups = Annotated[list[Id], Meta(min_length=1)]
+Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+Groups = Annotated[list[Id], Meta(min_length=1, max_length=_MAX_NAMES)]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,15 +62,18 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PeriodText(Part, frozen=True):
     """A time of day on some days."""
 
-    days: Annotated[list[Day], Meta(min_length=1)]
+    days: Annotated[list[Day], Meta(min_length=1, max_length=len(DAYS))]
     from_: Begin = msgspec.field(name="from")
     until: End
+
+
+Periods = Annotated[list[PeriodText], Meta(max_length=_MAX_PERIODS)]
 
 
 class LimitsText(Part, frozen=True):
     """Where and when."""
 
-    doors: Annotated[list[Id], Meta(min_length=1)] | None = None
+    doors: Annotated[list[Id], Meta(min_length=1, max_length=_MAX_NAMES)] | None = None
     schedule: Id | None = None
     from_: Moment | None = msgspec.field(name="from", default=None)
     until: Moment | None = None
@@ -84,11 +91,11 @@ class SiteText(Part, frozen=True):
     """What holds for all subjects."""
 
     time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
-    holidays: list[Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]] = []
-    schedules: dict[Id, list[PeriodText]] = {}
-    groups: dict[Id, LimitsText] = {}
+    holidays: Annotated[list[Date], Meta(max_length=_MAX_HOLIDAYS)] = []
+    schedules: Annotated[dict[Id, Periods], Meta(max_length=_MAX_NAMES)] = {}
+    groups: Annotated[dict[Id, LimitsText], Meta(max_length=_MAX_NAMES)] = {}
     others: Groups | None = None
-    free_access: list[LimitsText] = []
+    free_access: Annotated[list[LimitsText], Meta(max_length=_MAX_FREE)] = []
     mode: Literal["normal", "lockdown"] = "normal"
 
 
@@ -209,8 +216,11 @@ class _Reading:
         days = (end.date() - begin.date()).days
         if days > _YEAR_DAYS:
             return True
+        opens = frozenset().union(*(period.days for period in schedule))
         for offset in range(-1, days + 1):
             day = begin.date() + timedelta(days=offset)
+            if self._calendar.kind(day) not in opens:
+                continue
             midnight = datetime.combine(day, datetime.min.time())
             for period in schedule:
                 first = midnight + timedelta(minutes=period.begins_min)
@@ -255,9 +265,9 @@ def _minutes(text: str) -> int:
 def _never_closes(schedule: Schedule) -> bool:
     """Whether no minute of an ordinary week is left out."""
     week = 7 * DAY_MIN
-    covered = bytearray(week)
+    covered = bytearray(week + DAY_MIN)  # a Sunday's night ends on Monday
     for period in schedule:
         for day in period.days - {HOLIDAY}:
-            for minute in range(period.begins_min, period.ends_min):
-                covered[(day * DAY_MIN + minute) % week] = 1
-    return all(covered)
+            begin, end = day * DAY_MIN + period.begins_min, day * DAY_MIN + period.ends_min
+            covered[begin:end] = b"\1" * (end - begin)
+    return all(covered[DAY_MIN:week]) and all(a or b for a, b in zip(covered, covered[week:], strict=False))

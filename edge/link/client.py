@@ -17,6 +17,9 @@ from edge.config import MqttConfig
 from edge.errors import PayloadError
 from edge.link import broker
 
+_MAX_UNACKNOWLEDGED = 1000
+"""Messages. A broker that acknowledges none, and has each refused order answered, gets no more of them."""
+
 
 class BoundedClient(Client):
     """One connection, MQTT 5. The one boundary where a broker's bytes enter.
@@ -50,6 +53,7 @@ class BoundedClient(Client):
         self._broker = config
         self._max_packet_bytes = max_packet_bytes
         self.connect_timeout = broker.CONNECT_S
+        self.max_queued_messages_set(_MAX_UNACKNOWLEDGED)
         self.on_socket_open = _send_at_once
         if tls:
             self.tls_set_context(tls)
@@ -109,6 +113,12 @@ class BoundedClient(Client):
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
         """paho keeps messages of QoS 2 until the broker releases them; nothing here asks for any."""
         raise PayloadError(f"expected messages of QoS 0 or 1, got number {mid} of QoS 2")
+
+    def _send_puback(self, mid: int) -> MQTTErrorCode:
+        """A broker that sends and does not read would have its acknowledgements kept here without end."""
+        if (unread := len(self._out_packet)) > _MAX_UNACKNOWLEDGED:
+            raise PayloadError(f"expected it to read what is sent, got {unread} packets that it did not")
+        return super()._send_puback(mid)
 
 
 def _send_at_once(_client: Client, _userdata: Any, sock: Any) -> None:

@@ -41,6 +41,7 @@ class Refusal(str, Enum):
     ANOTHER_EPOCH = "AnotherEpoch"  # meant for an earlier run, or for another door's
     REPEATED = "Repeated"  # the key's counter did not rise
     CLOCK_NOT_TRUSTED = "ClockNotTrusted"
+    SITE_EXPIRED = "SiteExpired"  # nobody has said in time that the key still may
     EXPIRED = "Expired"
     TOO_FAR_AHEAD = "TooFarAhead"
     NOT_STORED = "NotStored"  # its counter can't be stored, so it could be obeyed twice
@@ -50,6 +51,7 @@ ANSWERED = frozenset(
     {
         Refusal.ANOTHER_EPOCH,
         Refusal.CLOCK_NOT_TRUSTED,
+        Refusal.SITE_EXPIRED,
         Refusal.EXPIRED,
         Refusal.TOO_FAR_AHEAD,
         Refusal.NOT_STORED,
@@ -130,7 +132,11 @@ class CommandDesk:
         """How many of each since the start."""
 
     def consider(
-        self, received: Incoming, keys: Mapping[str, Key], now_utc: datetime | None
+        self,
+        received: Incoming,
+        keys: Mapping[str, Key],
+        now_utc: datetime | None,
+        keys_until: datetime | None = None,
     ) -> Accepted | Refused:
         """Whether to obey.
 
@@ -139,6 +145,8 @@ class CommandDesk:
             keys: by key id, those of `commands/keys`.
             now_utc: aware; None: the clock is not trusted. Then nobody can say whether an order has
                 expired, and only what restrains is obeyed.
+            keys_until: aware; from then on too: the site was not heard of in time, so a key may have
+                been taken back. None: the keys count for ever.
         """
         opened = _opened(received, keys)
         if isinstance(opened, _No):
@@ -152,6 +160,7 @@ class CommandDesk:
             self._not_ours(order)
             or self._not_new(order, keyid)
             or _not_in_time(order, now_utc)
+            or _not_believed(order, now_utc, keys_until)
             or self._not_stored(order, keyid)  # last: what is refused raises no counter
         )
         return self._refuse(no, keyid, order) if no else Accepted(order, keyid)
@@ -244,3 +253,10 @@ def _not_in_time(order: Order, now_utc: datetime | None) -> _No | None:
         expected = f"expected its end at most {orders.MAX_AHEAD_S:g} s ahead"
         return _No(Refusal.TOO_FAR_AHEAD, f"{expected}, got {left_s:.1f}")
     return None
+
+
+def _not_believed(order: Order, now_utc: datetime | None, keys_until: datetime | None) -> _No | None:
+    """Whoever jams a door must not keep it obeying a key that was taken back."""
+    if order.do in orders.RESTRAINING or now_utc is None or keys_until is None or now_utc < keys_until:
+        return None
+    return _No(Refusal.SITE_EXPIRED, f"the site was not heard of in time, expected by {keys_until:%F %R} UTC")

@@ -51,8 +51,8 @@ def parsed(data: bytes, to: type[_P], what: str, max_bytes: int) -> _P:
     try:
         return msgspec.json.decode(data, type=to)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # the name of an unknown field stands in it, however long
-        raise PayloadError(f"{what}: {str(error)[:200]}") from None
+        # the name of an unknown field stands in it, however long; its line feeds would forge lines of the log
+        raise PayloadError(f"{what}: {str(error)[:200].encode('unicode_escape').decode()[:200]}") from None
 
 
 def sign(payload: bytes, payload_type: str, signer: Signer) -> bytes:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge.disk import make_private_folder
-from edge.errors import GalleryError, GallerySignatureError, PayloadError
+from edge.disk import make_durable, make_private_folder
+from edge.errors import GalleryError, GalleryNotStored, GallerySignatureError, PayloadError
 from edge.link.fetch import MAX_PATHS, Fetch
 
 _BATCH_BYTES = 8 * 1024 * 1024  # held in memory at a time, in at least one file
@@ -40,8 +40,7 @@ class Shelf:
     """The folder of target files, and where missing ones come from. Used by one thread."""
 
     def __init__(self, folder: Path, fetch: Fetch) -> None:
-        """Raises GalleryError: the folder can't be made."""
-        make_private_folder(folder)
+        """The folder is made when the first file comes: a disk that refuses it must not end a start."""
         self._folder = folder
         self._fetch = fetch
 
@@ -54,17 +53,21 @@ class Shelf:
         Raises:
             LinkError: can't be fetched now.
             GallerySignatureError: what is published is not what was signed.
-            GalleryError: it is not there, or the disk refuses.
+            GalleryNotStored: the disk refuses.
+            GalleryError: it is not there.
         """
         files = {target.name: self._folder / target.sha256 for target in targets}
         missing = [target for target in _distinct(targets) if not _is_whole(files[target.name], target)]
         for batch in _batches(missing):
             self._add(batch)
-        if missing or not synced:  # not for what is missing only: a killed process may have written the rest
-            os.sync()  # once: a fsync for each takes minutes on an SD card
+        if not synced:  # not for what is missing only: a killed process may have written the rest
+            os.sync()
+        elif missing:
+            self._settle([files[target.name] for target in missing])
         return files
 
     def _add(self, batch: Sequence[Target]) -> None:
+        make_private_folder(self._folder)
         longest = max(target.length for target in batch)
         try:
             found = self._fetch.get([target.path for target in batch], longest)
@@ -77,6 +80,12 @@ class Shelf:
             _refuse_unless_signed(target, data)
             self._write(self._folder / target.sha256, data)
 
+    def _settle(self, paths: Sequence[Path]) -> None:
+        try:
+            make_durable(paths)
+        except OSError as error:
+            raise GalleryNotStored(f"{self._folder}: {error.strerror}") from error
+
     def _write(self, path: Path, data: bytes) -> None:
         """Old or new after a kill; `fill` syncs before anybody relies on it after a power cut."""
         new = path.with_name(f"{path.name}.new")
@@ -87,7 +96,7 @@ class Shelf:
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
-            raise GalleryError(f"{path}: {error.strerror}") from error
+            raise GalleryNotStored(f"{path}: {error.strerror}") from error
 
     def prune(self, keep: Collection[str]) -> None:
         """Remove the files whose SHA-256 is not in `keep`, and what a kill left half written.

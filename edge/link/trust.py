@@ -3,7 +3,7 @@
 The Update Framework (TUF 1.0.34) proves that a release was signed with the keys of the site's trust
 root, is whole, is the newest the door has seen and is not too old. python-tuf remembers what it
 has seen in files that it never fsyncs and ignores when they are broken, so that after a power cut
-an old release could come back. Hence `in_force.json`: what was accepted, durable, whole, and all
+an old release could come back. Hence `in_force.sealed`: what was accepted, durable, whole, and all
 that is needed to go on without a network.
 """
 
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -28,7 +30,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from edge.disk import make_private_folder, write_atomically
+from edge.disk import make_private_folder, seal, unseal, write_atomically
 from edge.errors import (
     GalleryError,
     GalleryExpired,
@@ -43,6 +45,7 @@ from edge.link.shelf import Shelf, Target
 log = logging.getLogger(__name__)
 
 _WHERE = "site gallery"
+_BOUND_TO = b"doord in force 1"
 _LIMITS = UpdaterConfig(
     root_max_length=512 * 1024,
     timestamp_max_length=16 * 1024,
@@ -59,7 +62,9 @@ _FAULTS: tuple[tuple[type[Exception], type[GalleryError]], ...] = (  # the first
     (DownloadError, GalleryError),
     (OSError, GalleryError),
 )
+_SHA256 = re.compile("[0-9a-f]{64}")
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_Utc = Annotated[datetime, Meta(tz=True)]  # one without a zone can't be compared with now
 _KEEP_TIME_EVERY = timedelta(hours=6)  # how much of the last good time a power cut may cost; spares the card
 
 
@@ -70,7 +75,7 @@ class _Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[str, ...]  # ids of the keys that may sign snapshots
     threshold: int  # how many of them must
     versions: dict[str, int]  # of snapshot.json and of all it lists
-    expires_utc: datetime  # the timestamp's
+    expires_utc: _Utc  # the timestamp's
     signers: tuple[str, ...]
 
     @property
@@ -79,12 +84,12 @@ class _Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`in_force.json`."""
+    """`in_force.sealed`."""
 
     doord_in_force: int  # the format
     proof: _Proof
     targets: dict[str, Target]
-    good_utc: datetime | None  # the highest trusted time at a commit
+    good_utc: _Utc | None  # the highest trusted time at a commit
 
 
 class Release:
@@ -126,22 +131,29 @@ class SiteTrust:
         root: the root.json the door was joined with. Newer ones follow from it.
         fetch: where the signed tree is.
         now_utc: None: the clock is not trusted; the last good time is used.
+        key: 32 bytes; seals the record of what is in force, so that who can write to the card but has
+            no key can't mix an old file in, or move the end.
 
-    Raises:
-        GalleryError: `folder` can't be made.
+    Neither the folder nor anything in it need be there or be readable: a door starts with any disk.
     """
 
     def __init__(
-        self, folder: Path, root: bytes, fetch: Fetch, now_utc: Callable[[], datetime | None]
+        self,
+        folder: Path,
+        root: bytes,
+        fetch: Fetch,
+        now_utc: Callable[[], datetime | None],
+        key: bytes,
     ) -> None:
-        make_private_folder(folder)
+        self._folder = folder
         self._metadata = folder / "metadata"
-        self._kept_path = folder / "in_force.json"
+        self._key = key
+        self._kept_path = folder / "in_force.sealed"
         self._root = root
         self._source = _Source(fetch)
         self._now_utc = now_utc
         self._shelf = Shelf(folder / "targets", fetch)
-        self._kept = _load(self._kept_path)
+        self._kept = _load(self._kept_path, key)
 
     def in_force(self) -> Release | None:
         """What was committed last, without asking anybody; None: nothing yet.
@@ -164,6 +176,7 @@ class SiteTrust:
             LinkError: can't be told now.
             GalleryError: something of it is not published, or the disk refuses.
         """
+        make_private_folder(self._folder)
         with _faults():
             updater = Updater(  # one for each update: it refreshes only once
                 str(self._metadata),
@@ -193,7 +206,7 @@ class SiteTrust:
         if self._kept and _same_but_for_time(new, self._kept):
             return
         try:
-            write_atomically(self._kept_path, msgspec.json.encode(new))
+            write_atomically(self._kept_path, seal(self._key, msgspec.json.encode(new), _BOUND_TO))
         except OSError as error:
             raise GalleryError(f"{self._kept_path}: {error.strerror}") from error
         self._kept = new
@@ -291,9 +304,9 @@ def _find(updater: Updater, name: str) -> Target | None:
         found = updater.get_targetinfo(name)
     if found is None:
         return None
-    digest = found.hashes.get("sha256")
-    if digest is None:
-        raise GallerySignatureError(f"{_WHERE}: {name}: expected a SHA-256, got {sorted(found.hashes)}")
+    digest = str(found.hashes.get("sha256"))
+    if not _SHA256.fullmatch(digest):  # it becomes a file's name and a topic, with no wildcard in it
+        raise GallerySignatureError(f"{_WHERE}: {name}: expected a SHA-256, got {digest[:64]!r}")
     if found.length > MAX_TARGET_BYTES:
         expected = f"expected at most {MAX_TARGET_BYTES} bytes"
         raise GallerySignatureError(f"{_WHERE}: {name}: {expected}, got {found.length}")
@@ -308,11 +321,11 @@ def _same_but_for_time(new: _Kept, kept: _Kept) -> bool:
     return new.good_utc - kept.good_utc < _KEEP_TIME_EVERY
 
 
-def _load(path: Path) -> _Kept | None:
+def _load(path: Path, key: bytes) -> _Kept | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return msgspec.json.decode(unseal(key, path.read_bytes(), _BOUND_TO, str(path)), type=_Kept)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, GalleryError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.error("%s: %s: the site's gallery must be fetched again", path, error)
         return None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from machine import READY, Machine, VmError, code_disk, running
+from power_cuts import Life, differing, last_or_next, live
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -35,7 +36,9 @@ PYTHON = (
 KILLS = 100
 CUTS = 20
 FRAMES = 100
+RELEASES = 400  # more than a whole run takes
 STATE = ("config", "gallery", "cards", "failures", "lockdown")
+COUNTS = ("counter", "starts")
 
 
 @dataclass(frozen=True)
@@ -153,25 +156,10 @@ def cuts(guest: Guest) -> list[Row]:
     """Power cuts of the whole machine; behind each a boot from the same disk, of which nothing is kept."""
     with guest.machine(READY) as machine:  # nothing of an earlier scenario is on the disk then
         machine.run(*PYTHON, "-c", "import pulser; pulser.start_at_boot('/dev/ttyS2')")
-    written: dict[str, int | None] = dict.fromkeys(STATE, 0)
-    wrong: list[str] = []
-    unlocked = writes = 0
-    for _ in range(CUTS + 1):  # the last one only looks
-        with guest.machine(None) as machine:
-            start = _found_at_start(machine)
-            unlocked += {start["level"], *start["driven"]} != {start["locked"]}
-            wrong += [
-                f"{key} {done} finished, {start[key]} found"
-                for key, done in written.items()
-                if not _whole(key, done, start[key])
-            ]
-            time.sleep(random.uniform(0.3, 3))
-            machine.kill()
-            finished = _said(machine)[1:]
-        written = {key: start[key] for key in written}
-        for fact in finished:
-            written.update(fact)
-        writes += sum(None not in fact.values() for fact in finished)
+    lives = live(lambda: guest.machine(None), CUTS, (0.3, 3))
+    unlocked = sum({life.start["level"], *life.start["driven"]} != {life.start["locked"]} for life in lives)
+    wrong = differing(lives, STATE, _whole)
+    writes = sum(life.finished(key) for life in lives for key in STATE)
     figure = f"{len(wrong)} of {len(STATE) * CUTS} wrong, {writes} writes finished"
     return [
         Row(
@@ -190,24 +178,57 @@ def cuts(guest: Guest) -> list[Row]:
 
 
 def _whole(key: str, done: int | None, found: int) -> bool:
-    """Whether what was found is what was last finished, or what was being written next."""
     if key == "lockdown":
         return done is None or found == done
-    return done is not None and done <= found <= done + 1
+    return last_or_next(key, done, found)
 
 
-def _said(machine: Machine) -> list[dict]:
-    """What the daemon in the guest said so far, whole lines only."""
-    return [json.loads(line) for line in machine.said.read_text().split("\n")[:-1]]
+def site(guest: Guest) -> list[Row]:
+    """Power cuts while a joined door takes one release of its site after the other."""
+    with guest.machine(READY) as machine:
+        machine.run(*PYTHON, f"{SCRIPTS}/releases.py", str(RELEASES), timeout_s=900)
+        machine.run(*PYTHON, "-c", "import syncer; syncer.start_at_boot('/dev/ttyS2')")
+    lives = live(lambda: guest.machine(None), CUTS, (0, 3))
+    offered = [life.start["took_older"] for life in lives if life.start["site"] > 1]
+    lost = differing(lives, COUNTS)
+    counted = sum(life.finished(key) for life in lives for key in COUNTS)
+    return [
+        _releases_row(lives),
+        Row(
+            "the release before it, offered behind each boot",
+            "refused",
+            f"{sum(offered)} of {len(offered)} taken",
+            not any(offered) and len(offered) > CUTS // 2,
+        ),
+        Row(
+            "counter of commands, count of starts behind each cut",
+            "nothing finished is lost",
+            "; ".join([f"{len(lost)} of {len(COUNTS) * CUTS} wrong, {counted} writes finished", *lost]),
+            not lost and counted > CUTS,
+        ),
+    ]
 
 
-def _found_at_start(machine: Machine, patience_s: float = 240) -> dict:
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if said := _said(machine):
-            return dict(said[0]["start"])
-        time.sleep(0.05)
-    raise VmError(f"the daemon did not start; console: {machine.console()}")
+def _releases_row(lives: list[Life]) -> Row:
+    wrong = differing(lives, ("site",))
+    faults = {life.start["why"] for life in lives if life.start["why"]}
+    faults |= {fact["refused"] for life in lives for fact in life.said if "refused" in fact}
+    updates = sum(life.finished("site") for life in lives)
+    hit = [  # whether the cut left the new release, for each update that was cut
+        after.start["site"] > before.left()["site"]
+        for before, after in itertools.pairwise(lives)
+        if before.left().get("begun", 0) > before.left()["site"]
+    ]
+    figure = (
+        f"{len(wrong)} of {CUTS} wrong; {len(hit)} cut within an update: {hit.count(False)} left the old "
+        f"release, {hit.count(True)} the new; {updates} updates finished"
+    )
+    return Row(
+        f"{CUTS} power cuts while a joined door updates, a boot behind each",
+        "the old release or the new, whole; none that was in force is lost",
+        "; ".join([figure, *wrong, *sorted(faults)]),
+        not wrong and not faults and updates > CUTS and len(hit) >= CUTS // 2,
+    )
 
 
 def frames(guest: Guest) -> list[Row]:
@@ -257,6 +278,7 @@ SCENARIOS: dict[str, Callable[[Guest], list[Row]]] = {
     "contract": contract,
     "kills": kills,
     "cuts": cuts,
+    "site": site,
     "frames": frames,
     "busy": busy,
 }

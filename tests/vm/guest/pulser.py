@@ -11,13 +11,13 @@ import json
 import os
 import random
 import subprocess
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import gpiochip
 import numpy as np
+from acks import Acks
 
 from edge.access import Access
 from edge.clock import SystemClock
@@ -54,18 +54,6 @@ def start_at_boot(acks: str) -> None:
     write_config(0, "high")
     subprocess.run(["systemctl", "enable", "--quiet", "doord"], check=True, timeout=60)
     os.sync()
-
-
-class Acks:
-    """Says what is done; on a serial port, returns when the bytes have left the machine."""
-
-    def __init__(self, path: str) -> None:
-        self._handle = os.open(path, os.O_WRONLY | os.O_NOCTTY)
-
-    def say(self, **facts: object) -> None:
-        os.write(self._handle, json.dumps(facts).encode() + b"\n")
-        if os.isatty(self._handle):
-            termios.tcdrain(self._handle)
 
 
 def template(number: int) -> Template:
@@ -108,7 +96,7 @@ class Rest:
         acks.say(failures=found["failures"] + 1)
         acks.say(lockdown=None)  # it may be either from now on
         command = NormalCommand() if found["lockdown"] else LockdownCommand()
-        self._doorman.command(Obedient(), command, float("inf"))
+        self._doorman.command(Obedient(), command)
         acks.say(lockdown=1 - found["lockdown"])
 
 
