@@ -11,8 +11,9 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
     access     rights, cards, failures together clock     what time it is, and whether to believe it
     evaluate/  accuracy measured                tools/    doctor, bench, pictures
-    admin/     a site: its keys, records, doors; signed and published
+    admin/     a site: its keys, records, doors; signed, published, ordered, collected
     journal    the log, for journald            story     events as lines of it
+    log_view   events in columns, JSON, CSV     why       one decision in plain words
     vitals     how the unit itself fares        passphrase  files under a passphrase
 """
 

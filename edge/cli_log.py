@@ -94,14 +94,17 @@ def _tail(options: argparse.Namespace) -> int:
         raise LogError(f"-n: expected 1 or more, got {options.n}")
     wanted = _wanted(options)
     with opened_log(options) as log:
+        seen = log.end  # before: what comes meanwhile is told by the first look
         newest = log.last(wanted, options.n)
         _say_all(options, newest)
-        last = newest[-1].n if newest else 0
+        seen = max([seen, *(entry.n for entry in newest)])
         while options.follow:
             time.sleep(_LOOK_EVERY_S)
-            for entry in log.select(wanted, last):
+            end = log.end
+            for entry in log.select(wanted, seen):
                 _say_all(options, [entry])
-                last = entry.n
+                seen = entry.n
+            seen = max(seen, end)
     return 0
 
 

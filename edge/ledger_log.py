@@ -26,6 +26,11 @@ class LedgerLog:
     def __exit__(self, *_: object) -> None:
         self._view.close()
 
+    @property
+    def end(self) -> int:
+        """Number of the newest."""
+        return self._view.head.seq
+
     def select(self, wanted: Wanted, after: int = 0) -> Iterator[Entry]:
         """Those that are wanted, with a number above `after`, oldest first."""
         while records := self._view.after(after, _BATCH):

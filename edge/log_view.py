@@ -48,6 +48,10 @@ class Wanted:
 class Log(Protocol):
     """Where events lie: a door's ledger, or what a collector stored."""
 
+    @property
+    def end(self) -> int:
+        """`n` of the newest."""
+
     def select(self, wanted: Wanted, after: int = 0) -> Iterator[Entry]:
         """Those that are wanted, with `n` above `after`, oldest first."""
 

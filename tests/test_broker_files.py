@@ -7,11 +7,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from admin_site import NOW, made_site
+from admin_site import NOW, PASSPHRASE, made_site
 from broker import Authority, wait_until
 from site_broker import Guest, site_broker
 
 from edge.admin.broker_files import acl, conf, write_broker_files
+from edge.admin.collector import FolderRoster, SiteRoster, write_collector_files
 from edge.admin.conversation import Conversation
 from edge.admin.doors import add_door, retire_door
 from edge.admin.pki import Authority as SiteAuthority
@@ -180,3 +181,64 @@ def test_no_authority_signs_for_another_site():
     one, other = SiteAuthority.create("hq", NOW), SiteAuthority.create("hq", NOW)
     assert one.record.certificate != other.record.certificate
     assert SiteAuthority(one.record).client("front", NOW).serial != one.client("front", NOW).serial
+
+
+def test_who_only_collects_reads_reports_and_writes_acks_and_nothing_else(parts, tmp_path):
+    site, broker, front, _ = parts
+    write_collector_files(site, tmp_path / "files", NOW)
+    pems = [(tmp_path / "files" / name).read_text() for name in ("ca.pem", "collector.pem", "collector.key")]
+    with Guest(broker.port, tmp_path / "collector", *pems) as collector:
+        collector.subscribe("doord/hq/#")
+        with guest(broker, tmp_path / "front", front) as door:
+            for last in ("event", "attestation", "state", "reply"):
+                assert door.say(f"doord/hq/door/front/{last}") < 128
+            door.subscribe("doord/hq/door/front/#")
+            assert collector.say("doord/hq/door/front/event/ack") < 128
+            wait_until(lambda: "doord/hq/door/front/event/ack" in door.heard, "the door hears the ack")
+        assert set(collector.heard) == {"doord/hq/door/front/event", "doord/hq/door/front/attestation"}
+        assert collector.say("doord/hq/door/front/command") >= 128
+
+
+def test_the_files_of_a_collector_are_written_again_with_the_doors_of_now_and_the_same_certificate(tmp_path):
+    with made_site(tmp_path / "admin") as site:
+        add_door(site, "front", NOW)
+        write_collector_files(site, tmp_path / "files", NOW)
+        first = (tmp_path / "files" / "collector.key").read_bytes()
+        add_door(site, "back", NOW)
+        retire_door(site, "front", NOW)
+        assert FolderRoster(tmp_path / "files").doors().keys() == {"front"}
+        write_collector_files(site, tmp_path / "files", NOW)
+        roster = FolderRoster(tmp_path / "files")
+        assert {name: door.retired for name, door in roster.doors().items()} == {"front": True, "back": False}
+        assert roster.signer.public_key == site.keys.signer("collect").public_key
+        assert (tmp_path / "files" / "collector.key").read_bytes() == first
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "files").glob("*")} == {0o600}
+        assert SiteRoster(tmp_path / "admin", PASSPHRASE).doors() == roster.doors()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: "", "truncated"),
+        (lambda text: text.replace('"doord_collector":1', '"doord_collector":2'), "expected format 1, got 2"),
+        (lambda text: text.replace('"site":"hq"', '"site":"+"'), "site"),
+    ],
+)
+def test_files_of_a_collector_that_are_damaged_are_refused(tmp_path, change, why):
+    with made_site(tmp_path / "admin") as site:
+        write_collector_files(site, tmp_path / "files", NOW)
+    path = tmp_path / "files" / "collector.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(AdminError, match=why):
+        FolderRoster(tmp_path / "files")
+    with pytest.raises(AdminError, match=r"collector\.json: No such file"):
+        FolderRoster(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["admin", "collector"])
+def test_no_door_may_have_a_name_that_the_broker_gives_other_rights(tmp_path, name):
+    with (
+        made_site(tmp_path / "admin") as site,
+        pytest.raises(AdminError, match="expected an id that is free"),
+    ):
+        add_door(site, name, NOW)

@@ -335,8 +335,12 @@ def test_a_clock_that_is_ahead_does_not_hide_that_a_door_is_silent(desk):
 
 def test_a_retired_door_is_not_silent(desk):
     desk.attest()
-    desk.roster.known["front"] = known(desk.signer, retired=True)
-    assert desk.look(500) == []
+    desk.events(Numbered().next())
+    with Collected(desk.store.path) as store:
+        assert [row.silent_since for row in store.status(NOW + timedelta(seconds=500))] == [in_s(0)]
+        desk.roster.known["front"] = known(desk.signer, retired=True)
+        assert desk.look(500) == []
+        assert [row.silent_since for row in store.status(NOW + timedelta(seconds=500))] == [None]
 
 
 def test_events_that_are_signed_for_and_do_not_come_are_told_after_a_while(desk):

@@ -282,6 +282,18 @@ def test_a_retired_door_cannot_read_what_is_published_afterwards(site, front, cl
         as_door(front, {**after, "keys/front": before["keys/front"]})
 
 
+def test_a_site_from_before_collectors_gets_a_key_for_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.admin.folder.SITE_NAMES", ("people", "rights", "publish", "commands"))
+    with made_site(tmp_path / "old") as site:
+        push(site, NOW)
+        assert not dsse.decode_keys(site.tree.target(COMMAND_KEYS)).ack
+        rotate(site, ["collect"], roots(site), NOW)
+        listed = dsse.decode_keys(site.tree.target(COMMAND_KEYS))
+        assert listed.ack.keys() == {site.keys.signer("collect").public_key.keyid}
+        assert listed.command.keys() == {site.keys.signer("commands").public_key.keyid}
+        push(site, NOW)
+
+
 def test_a_door_that_comes_back_with_new_hardware_is_no_alarm_and_has_a_certificate_that_counts(site):
     add_door(site, "front", NOW)
     site.records.put("front", Seen("front", "2026-11-16T11:00:00Z", starts=40, seq=900, version=7))
@@ -305,10 +317,10 @@ def test_new_keys_are_taken_over_by_a_client_that_trusts_the_first_root(site, fr
     push(site, NOW)
     targets = client.update(NOW)
     assert as_door(front, targets)[0].subjects == ("ada", "bob")
-    keys = dsse.decode_keys(targets[COMMAND_KEYS])
-    assert list(keys.command) == [site.keys.signer("commands").public_key.keyid]
-    assert list(keys.ack) == [site.keys.signer("collect").public_key.keyid]
-    assert old["commands"] not in keys.command
+    listed = dsse.decode_keys(targets[COMMAND_KEYS])
+    assert listed.command.keys() == {site.keys.signer("commands").public_key.keyid}
+    assert listed.ack.keys() == {site.keys.signer("collect").public_key.keyid}
+    assert old["commands"] not in listed.command
     rotate(site, names, roots(site), NOW)
     fresh = Client(tmp_path / "fresh", client.tree, front.root)  # walks 1, 2 and 3.root.json
     assert fresh.update(NOW).keys() == targets.keys()

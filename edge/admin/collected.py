@@ -55,6 +55,12 @@ class Collected:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    @property
+    def end(self) -> int:
+        """`n` of the newest."""
+        with sqlite_faults(self._path):
+            return int(self._connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()[0])
+
     def select(self, wanted: Wanted, after: int = 0) -> Iterator[Entry]:
         """Those that are wanted, with `n` above `after`, in the order of arrival."""
         return self._entries(*_query(wanted, "n > ? ORDER BY n", after))
@@ -117,8 +123,8 @@ class Collected:
             "AND gap.chain = chain.chain AND (why IS NULL OR why LIKE 'lost:%')), "
             "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
             "AND gap.chain = chain.chain AND why LIKE 'dropped:%'), "
-            "(SELECT count(*) - 1 FROM chain AS other WHERE other.door = chain.door), heard_at "
-            "FROM chain LEFT JOIN door USING (door) "
+            "(SELECT count(*) - 1 FROM chain AS other WHERE other.door = chain.door), "
+            "iif(retired, NULL, heard_at) FROM chain LEFT JOIN door USING (door) "
             "WHERE grown = (SELECT max(grown) FROM chain AS other WHERE other.door = chain.door) "
             "ORDER BY chain.door"
         )

@@ -82,8 +82,8 @@ class Intake:
 
     def look(self, doors: Mapping[str, KnownDoor], now: datetime, patience_s: float) -> list[Finding]:
         """Doors that are silent, or whose signed events have not come for `patience_s`."""
-        used = [name for name, door in doors.items() if not door.retired]
-        return self._kept(self._vouching.silent(used, now) + self._vouching.withheld(now, patience_s))
+        retired = {name: door.retired for name, door in doors.items()}
+        return self._kept(self._vouching.silent(retired, now) + self._vouching.withheld(now, patience_s))
 
     def told(self, findings: Sequence[Finding]) -> None:
         """They are stored for good: the same is not told again in this run."""

@@ -40,7 +40,7 @@ _SCHEMA = (
     "PRIMARY KEY (door, chain, first)) STRICT",
     "CREATE TABLE door (door TEXT PRIMARY KEY, heard_at TEXT NOT NULL, starts INTEGER NOT NULL, "
     "seq INTEGER NOT NULL, prev TEXT NOT NULL, judged TEXT NOT NULL, silent INTEGER NOT NULL, "
-    "report BLOB NOT NULL, key TEXT NOT NULL) STRICT",
+    "retired INTEGER NOT NULL, report BLOB NOT NULL, key TEXT NOT NULL) STRICT",
     "CREATE TABLE finding (n INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, door TEXT NOT NULL, "
     "kind TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
 )

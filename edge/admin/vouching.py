@@ -7,7 +7,7 @@ topic can make some up; but not the head that the door signs every minute.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -52,7 +52,7 @@ class Vouching:
             if before[3] and not _is_silent(heard_at, now):
                 told.append(("Heard", f"reports again, after {before[2]}"))
         self._connection.execute(
-            "INSERT OR REPLACE INTO door VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
+            "INSERT OR REPLACE INTO door VALUES (?, ?, ?, ?, ?, 'pending', ?, 0, ?, ?)",
             (report.door, heard_at, starts, report.seq, report.prev)
             + (
                 int(bool(before and before[3]) and _is_silent(heard_at, now)),
@@ -87,13 +87,21 @@ class Vouching:
         )
         return []
 
-    def silent(self, doors: Iterable[str], now: datetime) -> list[Finding]:
-        """Those of `doors` that have become silent; one that never reported is `doord admin status`'s."""
+    def silent(self, doors: Mapping[str, bool], now: datetime) -> list[Finding]:
+        """Doors that have become silent; one that never reported is `doord admin status`'s.
+
+        Args:
+            doors: id -> whether it was retired, and so is silent by right.
+            now: aware.
+        """
+        rows = [(int(retired), door) for door, retired in doors.items()]
+        query = "UPDATE door SET retired = ?1 WHERE door = ?2 AND retired <> ?1"
+        self._connection.executemany(query, rows)
         known = {
             door: rest for door, *rest in self._connection.execute("SELECT door, heard_at, silent FROM door")
         }
         told = []
-        for door in doors:
+        for door in (door for door, retired in doors.items() if not retired):
             heard_at, silent = known.get(door, (None, 0))
             if heard_at is None or silent or not _is_silent(heard_at, now):
                 continue
