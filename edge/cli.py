@@ -19,6 +19,7 @@ from edge.cli_card import access_notes, card_parser, list_cards
 from edge.cli_common import configured, say, say_json
 from edge.cli_door import door_parser, state
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
+from edge.cli_log import log_commands
 from edge.cli_site import site_commands
 from edge.config import DEFAULT_PATH, NO_PAD, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     door_parser(command("door", state, "see and move the door by hand"), shared)
     site_commands(command)
+    log_commands(command, shared)
     command("status", _status, "what the running daemon is doing")
     command("doctor", _doctor, "try every part the door needs")
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from edge.cli_admin_bridge import bridge_parser
+from edge.cli_admin_collect import collect_parser
 from edge.cli_admin_common import Parsers
 from edge.cli_admin_doors import doors_parser
 from edge.cli_admin_enrol import enrol_parser
@@ -17,5 +18,13 @@ def admin_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) 
     """Add the commands of `doord admin`."""
     actions = sub.add_subparsers(required=True, metavar="COMMAND")
     parsers = Parsers(shared)
-    for add in (site_parser, doors_parser, people_parser, enrol_parser, publish_parser, bridge_parser):
+    for add in (
+        site_parser,
+        doors_parser,
+        people_parser,
+        enrol_parser,
+        publish_parser,
+        bridge_parser,
+        collect_parser,
+    ):
         add(actions, parsers)

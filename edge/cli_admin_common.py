@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge.admin.folder import OpenSite
 
 FOLDER = "DOORD_ADMIN_DIR"
+STORE = Path("collected", "events.db")  # of collected events, below the folder
 DEFAULT_FOLDER = Path("~/.local/share/doord-admin")
 MAX_FILE_BYTES = 32 * 2**20
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECOND_VARIABLE = "DOORD_ADMIN_SECOND_PASSPHRASE_FILE"
 SECOND_ROLE = "people"  # the second signer's key is one more of that role's
-_KEYS = ("people", "rights", "publish", "commands", "bridge", "root", "targets")
+_KEYS = ("people", "rights", "publish", "commands", "bridge", "collect", "root", "targets")
 _SETTINGS: dict[str, tuple[str, type, str]] = {
     "time_zone": ("--time-zone", str, "IANA name such as Europe/Berlin"),
     "broker_host": ("--broker-host", str, "name or address doors reach the broker by"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -28,3 +30,12 @@ def tell(options: argparse.Namespace, words: str, **facts: object) -> None:
 def configured(options: argparse.Namespace) -> Config:
     """The configuration that was named, or the door's. Raises ConfigError."""
     return load_config(options.config or DEFAULT_PATH)
+
+
+class AddCommand(Protocol):
+    """Makes one command of `doord`."""
+
+    def __call__(
+        self, name: str, run: Callable[[argparse.Namespace], int], words: str
+    ) -> argparse.ArgumentParser:
+        """Its parser."""

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from edge.cli_common import configured, say
+from edge.cli_common import AddCommand, configured, say
 from edge.errors import GalleryError
-
-
-class AddCommand(Protocol):
-    """Makes one command of `doord`."""
-
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], words: str
-    ) -> argparse.ArgumentParser:
-        """Its parser."""
 
 
 def site_commands(command: AddCommand) -> None:

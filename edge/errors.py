@@ -91,6 +91,10 @@ class NotSigned(PayloadError):
     """A message that no key signed that may, or that is not what was signed."""
 
 
+class LogError(DoordError, ValueError):
+    """What was asked of the record of events can't be told."""
+
+
 class LinkError(DoordError, ConnectionError):
     """The broker can't be reached; tried again for ever."""
 

@@ -295,7 +295,7 @@ def test_the_folder_has_no_template_no_name_and_no_key_but_its_own(tmp_path):
 
 def test_the_bridges_key_may_command_once_root_has_signed_it_until_it_is_revoked(tmp_path):
     with made_site(tmp_path / "admin") as site:
-        assert set(command_keys(command_signers(site.keys))) == {"admin"}
+        assert set(command_keys(command_signers(site.keys))) == {"admin", "collect"}
         with pytest.raises(GalleryKeyError, match="expected enough of its keys"):
             write_bridge_files(site, tmp_path / "bridge", NOW)
     with OpenSite(tmp_path / "admin", PASSPHRASE) as site:

@@ -454,11 +454,11 @@ def commanders(folder: Path) -> set[str]:
 def test_the_bridge_gets_a_key_of_its_own_with_the_root_keys_and_is_revoked_with_them(site, tmp_path):
     (tmp_path / "hq" / "root.keys").rename(tmp_path / "stick")
     code, _, err = site("bridge-files", tmp_path / "bridge")
-    assert (code, "root.keys" in err, commanders(tmp_path / "hq")) == (2, True, {"admin"})
+    assert (code, "root.keys" in err, commanders(tmp_path / "hq")) == (2, True, {"admin", "collect"})
     stick = ("--root-keys", tmp_path / "stick")
     code, out, _ = site("bridge-files", tmp_path / "bridge", *stick)
     assert (code, "a new key: doord admin republish" in out) == (0, True)
-    assert commanders(tmp_path / "hq") == {"admin", "bridge"}
+    assert commanders(tmp_path / "hq") == {"admin", "bridge", "collect"}
     before = (tmp_path / "bridge" / "order.key").read_text()
     code, out, _ = site("bridge-files", tmp_path / "bridge")  # as after a new door: without the stick
     assert (code, "a new key" in out, (tmp_path / "bridge" / "order.key").read_text()) == (0, False, before)

@@ -19,7 +19,7 @@ def test_keys_come_back_as_they_were_made(tmp_path):
     for name in SITE_NAMES:
         signature = found.signer(name).sign(b"words")
         made.signer(name).public_key.verify_signature(signature, b"words")
-    assert len({found.signer(name).public_key.keyid for name in SITE_NAMES}) == 4
+    assert len({found.signer(name).public_key.keyid for name in SITE_NAMES}) == len(SITE_NAMES)
 
 
 def test_the_file_is_private_and_tells_nothing(tmp_path):

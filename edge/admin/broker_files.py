@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.admin.doors import Revoked
 from edge.admin.folder import OpenSite
-from edge.admin.pki import ADMIN_NAME, BRIDGE_NAME, HOME_NAME
+from edge.admin.pki import ADMIN_NAME, BRIDGE_NAME, COLLECTOR_NAME, HOME_NAME
 from edge.disk import make_private_folder, write_atomically
 from edge.errors import AdminError
 
@@ -24,7 +24,7 @@ keyfile {folder}/server.key
 crlfile {folder}/crl.pem
 tls_version tlsv1.2
 require_certificate true
-# a client's name is its certificate's common name: a door's id, admin, bridge or homeassistant
+# a client's name is its certificate's common name: a door's id, or one that the rules name
 use_identity_as_username true
 allow_anonymous false
 acl_file {folder}/acl
@@ -36,6 +36,8 @@ max_packet_size 6291456
 # every second. What a crash loses, `doord admin republish` brings back, and doors send events again.
 persistence true
 autosave_interval 1800
+# what comes while the collector is away; doors that wait for its acknowledgement need none of it
+max_queued_messages 20000
 """
 
 ACL = """\
@@ -62,6 +64,12 @@ topic read doord/{site}/bridge/#
 topic write doord/{site}/bridge/+/set
 topic readwrite homeassistant/#
 
+# a machine that only collects (`doord admin collector-files`)
+user {collector}
+topic read doord/{site}/door/+/event
+topic read doord/{site}/door/+/attestation
+topic write doord/{site}/door/+/event/ack
+
 {rules}
 """
 
@@ -83,7 +91,7 @@ def acl(site: str) -> str:
     rules += [f"pattern read {own}/{last}" for last in _READS]
     rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
     rules += ["pattern write homeassistant/device/doord-%u/config", "pattern read homeassistant/status"]
-    names = {"admin": ADMIN_NAME, "bridge": BRIDGE_NAME, "home": HOME_NAME}
+    names = {"admin": ADMIN_NAME, "bridge": BRIDGE_NAME, "home": HOME_NAME, "collector": COLLECTOR_NAME}
     return ACL.format(site=site, **names, rules="\n".join(rules))
 
 

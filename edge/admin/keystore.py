@@ -1,8 +1,9 @@
 """An admin's keys: one file under a passphrase, with a name for each. See `edge.passphrase`.
 
 `site.keys` is needed every day: `people` and `rights` sign what their names say, `publish` what is
-newest, `commands` the admin's commands; `data_key` seals the records. `root.keys` is needed only to
-change keys: keep it on a stick in a safe. Who has `site.keys` alone can't make a key of his own count.
+newest, `commands` the admin's commands, `collect` what was collected; `data_key` seals the records.
+`root.keys` is needed only to change keys: keep it on a stick in a safe. Who has `site.keys` alone can't
+make a key of his own count.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from edge.passphrase import decrypt, encrypt
 
 FORMAT = 1
 BRIDGE = "bridge"  # orders what Home Assistant asks for; none until `doord admin bridge-files`
-SITE_NAMES = ("people", "rights", "publish", "commands")
+COLLECT = "collect"
+SITE_NAMES = ("people", "rights", "publish", "commands", COLLECT)
 ROOT_NAMES = ("root", "targets")
 SITE_VARIABLE = "DOORD_ADMIN_PASSPHRASE_FILE"
 ROOT_VARIABLE = "DOORD_ADMIN_ROOT_PASSPHRASE_FILE"

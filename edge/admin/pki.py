@@ -21,8 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.errors import AdminError, GalleryError
 
-ADMIN_NAME, BRIDGE_NAME, HOME_NAME = "admin", "bridge", "homeassistant"  # user names at the broker
-TAKEN_NAMES = frozenset({ADMIN_NAME, BRIDGE_NAME, HOME_NAME, "collector"})  # no door's
+ADMIN_NAME, BRIDGE_NAME, HOME_NAME, COLLECTOR_NAME = "admin", "bridge", "homeassistant", "collector"
+TAKEN_NAMES = frozenset({ADMIN_NAME, BRIDGE_NAME, HOME_NAME, COLLECTOR_NAME})  # of certificates: no door's
 _BROKER_NAME = "doord broker"  # not an id, so nobody's user name
 _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-)){0,10}")
 _CA_DAYS, _LEAF_DAYS = 30 * 365, 20 * 365

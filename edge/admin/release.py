@@ -13,7 +13,7 @@ from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.content import Content, Made, Progress, build, quiet, settle, target_path, write_target
 from edge.admin.folder import COMMAND_NAMES, OpenSite, command_keys, command_signers
-from edge.admin.keystore import BRIDGE, Keystore
+from edge.admin.keystore import BRIDGE, COLLECT, Keystore
 from edge.admin.model import Publication
 from edge.admin.rollback import earlier
 from edge.admin.sign import Signed
@@ -131,7 +131,7 @@ def rotate(
             raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
     at_hand = [{*store.names} for store in stores]
-    at_hand[0].add(BRIDGE)  # there is none until it is asked for
+    at_hand[0] |= {BRIDGE, COLLECT}  # made when they are asked for; a site from before has neither
     unknown = [name for name in names if not any(name in there for there in at_hand)]
     if unknown:
         raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")

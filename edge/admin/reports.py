@@ -52,8 +52,13 @@ def key_of(door: Door) -> dict[str, Key]:
 
 def attestation_of(heard: Heard, site: str, door: Door) -> Attestation:
     """Raises PayloadError: the door did not sign this."""
-    payload, _ = dsse.opened(heard.payload, orders.ATTESTATION_TYPE, key_of(door), orders.MAX_REPORT_BYTES)
+    return opened_attestation(heard.payload, site, door.door, key_of(door))
+
+
+def opened_attestation(envelope: bytes, site: str, door: str, keys: Mapping[str, Key]) -> Attestation:
+    """What one of `keys` has signed as the report of a door. Raises PayloadError."""
+    payload, _ = dsse.opened(envelope, orders.ATTESTATION_TYPE, keys, orders.MAX_REPORT_BYTES)
     said = orders.decode_attestation(payload)
-    if (said.site, said.door) != (site, door.door):
-        raise PayloadError(f"expected a report of {site}/{door.door}, got one of {said.site}/{said.door}")
+    if (said.site, said.door) != (site, door):
+        raise PayloadError(f"expected a report of {site}/{door}, got one of {said.site}/{said.door}")
     return said

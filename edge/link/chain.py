@@ -26,7 +26,10 @@ class Flaw:
 
 
 def first_flaw(
-    records: Iterable[tuple[int, bytes]], head: wire.ChainHead, witness: wire.ChainHead = wire.GENESIS
+    records: Iterable[tuple[int, bytes]],
+    head: wire.ChainHead,
+    witness: wire.ChainHead = wire.GENESIS,
+    start: wire.ChainHead = wire.GENESIS,
 ) -> Flaw | None:
     """The first record that is broken or missing; None: there is none.
 
@@ -36,8 +39,9 @@ def first_flaw(
         records: number and bytes as stored, in order.
         head: number and digest of the last, as stored beside the records.
         witness: the same, kept or signed elsewhere, now or earlier; the records may have gone on since.
+        start: what the first record is said to follow; of a record that was begun later.
     """
-    walk = _Walk(witness)
+    walk = _Walk(witness, start)
     for seq, payload in records:
         walk.take(seq, payload)
     walk.end(head)
@@ -45,10 +49,10 @@ def first_flaw(
 
 
 class _Walk:
-    def __init__(self, witness: wire.ChainHead) -> None:
+    def __init__(self, witness: wire.ChainHead, start: wire.ChainHead) -> None:
         self._witness = witness
-        self._last = 0  # number of the record before
-        self._digest = wire.GENESIS.prev  # of its bytes
+        self._last = start.seq  # number of the record before
+        self._digest = start.prev  # of its bytes
         self._doubted: int | None = None  # contradicted by a successor that nobody has vouched for yet
         self._found: list[Flaw] = []  # the first at most
         self._missing: list[tuple[int, int]] = []

@@ -27,6 +27,7 @@ class BoundedClient(Client):
         tls: None: plain TCP.
         password: goes with config.username.
         max_packet_bytes: of what comes; the broker is asked to keep to it, and cut off if it does not.
+        manual_ack: what comes is acknowledged by `ack`, when it is safe; else by itself.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class BoundedClient(Client):
         tls: ssl.SSLContext | None,
         password: str | None,
         max_packet_bytes: int,
+        manual_ack: bool = False,
     ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
+            manual_ack=manual_ack,
         )
         self.on_fault: Callable[[PayloadError], None] | None = None  # in paho's thread, which then ends
         self._broker = config
@@ -53,11 +56,22 @@ class BoundedClient(Client):
         if config.username:
             self.username_pw_set(config.username, password)
 
-    def open(self) -> None:
-        """Connect and start paho's thread. Raises OSError; ValueError: a host name that is none."""
+    def open(self, session_s: int = 0) -> None:
+        """Connect and start paho's thread. Raises OSError; ValueError: a host name that is none.
+
+        Args:
+            session_s: how long the broker keeps the session after the connection; 0: each begins anew.
+        """
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = self._max_packet_bytes
-        self.connect(self._broker.host, self._broker.port, self._broker.keepalive_s, properties=properties)
+        properties.SessionExpiryInterval = session_s
+        self.connect(
+            self._broker.host,
+            self._broker.port,
+            self._broker.keepalive_s,
+            clean_start=session_s == 0,
+            properties=properties,
+        )
         self.loop_start()
 
     def cut(self) -> None:

@@ -1,0 +1,165 @@
+"""Who collects: a name at the broker, a key that acknowledges, and which key each door signs with.
+
+Either the admin himself, with the site's folder, or a machine that has nothing but this: a folder
+that `doord admin collector-files` wrote. The key `collect` moves what doors send, and orders nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta
+from securesystemslib.signer import CryptoSigner, Key
+
+from edge.admin.folder import RECORDS, SITE_KEYS, OpenSite
+from edge.admin.keystore import COLLECT, Keystore, signer_of
+from edge.admin.model import Door, Utc
+from edge.admin.pki import COLLECTOR_NAME
+from edge.admin.records import Records
+from edge.config import Id, MqttConfig, TlsConfig
+from edge.disk import make_private_folder, write_atomically
+from edge.errors import AdminError, GalleryError, PayloadError
+from edge.link import dsse
+
+FORMAT = 1
+_FILE, _ACK_KEY = "collector.json", "ack.key"
+_MAX_BYTES = 8 * 2**20
+
+
+class KnownDoor(msgspec.Struct, frozen=True):
+    """A door of the site."""
+
+    keys: dict[str, Key]  # by id; empty: its record is damaged
+    added_at: str  # RFC 3339
+    retired: bool
+
+
+class Roster(Protocol):
+    """A collector's site."""
+
+    site: str
+    signer: CryptoSigner
+    mqtt: MqttConfig
+
+    def doors(self) -> dict[str, KnownDoor]:
+        """All doors by id, retired ones too, as of now. Raises GalleryError, AdminError."""
+
+
+class SiteRoster:
+    """The site's own folder. It is only read, so other commands may go on beside it."""
+
+    def __init__(self, folder: Path, passphrase: str) -> None:
+        """Raises GalleryError: no site there; GalleryKeyError: a wrong passphrase, no key `collect`."""
+        keys = Keystore.open(folder / SITE_KEYS, passphrase)
+        self._records = Records(folder / RECORDS, keys.data_key)
+        record = self._records.site()
+        self.site = record.site
+        self.signer = keys.signer(COLLECT)
+        tls = TlsConfig(str(folder / "ca.pem"), str(folder / "admin.pem"), str(folder / "admin.key"))
+        self.mqtt = MqttConfig(host=record.broker_host, port=record.broker_port, tls=tls)
+
+    def doors(self) -> dict[str, KnownDoor]:
+        """All doors by id, as of now. Raises GalleryError."""
+        return {name: _known(door) for name, door in self._records.all(Door).items()}
+
+
+class _Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    public_key: dict[str, object]
+    added_at: Utc
+    retired: bool
+
+
+class _Collector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    doord_collector: Annotated[int, Meta(ge=0, le=2**31)]
+    site: Id
+    broker_host: str
+    broker_port: int
+    doors: dict[Id, _Door]
+
+
+class FolderRoster:
+    """A folder of `write_collector_files`. It is read again whenever the doors are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises AdminError: no such folder, or not of this doord."""
+        self._path = folder / _FILE
+        found = self._read()
+        self.site = found.site
+        try:
+            self.signer = signer_of((folder / _ACK_KEY).read_text(), str(folder / _ACK_KEY))
+        except (OSError, UnicodeDecodeError) as error:
+            raise AdminError(f"{folder / _ACK_KEY}: {error}") from None
+        tls = TlsConfig(str(folder / "ca.pem"), str(folder / "collector.pem"), str(folder / "collector.key"))
+        self.mqtt = MqttConfig(host=found.broker_host, port=found.broker_port, tls=tls)
+
+    def doors(self) -> dict[str, KnownDoor]:
+        """All doors by id, as of now. Raises AdminError."""
+        found = self._read().doors
+        return {
+            name: KnownDoor(_keys(one.public_key), one.added_at, one.retired) for name, one in found.items()
+        }
+
+    def _read(self) -> _Collector:
+        try:
+            with self._path.open("rb") as file:
+                found = dsse.parsed(file.read(_MAX_BYTES + 1), _Collector, str(self._path), _MAX_BYTES)
+        except OSError as error:
+            raise AdminError(f"{self._path}: {error.strerror}") from None
+        except PayloadError as error:
+            raise AdminError(str(error)) from None
+        if found.doord_collector != FORMAT:
+            raise AdminError(f"{self._path}: expected format {FORMAT}, got {found.doord_collector}")
+        return found
+
+
+def write_collector_files(site: OpenSite, folder: Path, now_utc: datetime) -> list[Path]:
+    """Write what a machine needs that only collects; what was written. Again: with the doors of now.
+
+    Its certificate is made once and kept. Who has the folder can read what doors report and
+    acknowledge it; a door still keeps it for as long as it is configured to.
+
+    Args:
+        site: opened.
+        folder: made, mode 0700; its keys have mode 0600.
+        now_utc: aware.
+
+    Raises:
+        AdminError: the folder can't be written. GalleryKeyError: the site has no key `collect`.
+    """
+    settings, authority = site.records.site(), site.authority()
+    doors = {
+        name: _Door(door.public_key, door.added_at_utc, door.retired_at_utc is not None)
+        for name, door in site.records.all(Door).items()
+    }
+    found = _Collector(FORMAT, settings.site, settings.broker_host, settings.broker_port, doors)
+    files = {
+        "ca.pem": authority.record.certificate.encode(),
+        _ACK_KEY: site.keys.signer(COLLECT).private_bytes,
+        _FILE: msgspec.json.encode(found),
+    }
+    if not (folder / "collector.key").exists():
+        issued = authority.client(COLLECTOR_NAME, now_utc)
+        files |= {"collector.pem": issued.certificate.encode(), "collector.key": issued.key.encode()}
+    try:
+        make_private_folder(folder)
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+    except (OSError, GalleryError) as error:
+        raise AdminError(f"{folder}: {getattr(error, 'strerror', None) or error}") from None
+    return [folder / name for name in files]
+
+
+def _known(door: Door) -> KnownDoor:
+    return KnownDoor(_keys(door.public_key), door.added_at_utc, door.retired_at_utc is not None)
+
+
+def _keys(public_key: dict[str, object]) -> dict[str, Key]:
+    """Empty: the record has none that could be read; then no report of the door is believed."""
+    try:
+        key = dsse.decode_key(public_key)
+    except PayloadError:
+        return {}
+    return {key.keyid: key}

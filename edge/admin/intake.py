@@ -1,0 +1,118 @@
+"""What becomes of a batch of messages: stored, judged, and what there is to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from edge.admin.collector import KnownDoor
+from edge.admin.placing import read_event
+from edge.admin.reports import door_of, opened_attestation
+from edge.admin.store import EventStore, Finding
+from edge.admin.vouching import Said, Vouching
+from edge.errors import PayloadError
+from edge.link.wire import ChainHead, rfc3339
+
+_MAX_SAID = 10_000  # findings of a run that are remembered, so as not to tell them twice
+
+
+class Incoming(Protocol):
+    """What came on a door's topic."""
+
+    @property
+    def topic(self) -> str:
+        """Below `doord/<site>/door/`."""
+
+    @property
+    def payload(self) -> bytes:
+        """Foreign bytes."""
+
+    @property
+    def dup(self) -> bool:
+        """Whether the broker sends it again, not the door."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a batch led to. `acks`: door -> the event up to which all may be acknowledged."""
+
+    stored: int = 0
+    acks: dict[str, ChainHead] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Intake:
+    """Stores what comes, within a transaction of the store that the caller begins and ends."""
+
+    def __init__(self, store: EventStore, site: str) -> None:
+        self._store = store
+        self._site = site
+        self._vouching = Vouching(store)
+        self._said: set[tuple[str, str, str]] = set()
+
+    def take(self, batch: Sequence[Incoming], doors: Mapping[str, KnownDoor], now: datetime) -> Taken:
+        """Store a batch. What can't be read, or is of no door of the site, is told and left out."""
+        taken = Taken()
+        before = self._count()
+        touched = set()
+        for message in batch:
+            door = door_of(message.topic)
+            handle = _HANDLERS.get(message.topic.rpartition("/")[2])
+            if handle is None:
+                continue
+            if door not in doors:
+                detail = "is no door of this site: what is sent under its name is not stored"
+                taken.findings += [Finding(rfc3339(now.timestamp()), door, "UnknownDoor", detail)]
+                continue
+            try:
+                taken.findings += handle(self, message, door, doors[door], now)
+                touched.add(door)
+            except PayloadError as error:
+                kind = "Unreadable" if handle is Intake._event else "Forged"
+                taken.findings += [Finding(rfc3339(now.timestamp()), door, kind, str(error))]
+        for door in sorted(touched):
+            taken.findings += self._vouching.judge(door, now)
+            if any(message.topic.endswith("/event") and door_of(message.topic) == door for message in batch):
+                taken.acks |= {door: head} if (head := self._store.book(door).ackable()) else {}
+        taken.stored = self._count() - before
+        taken.findings = self._kept(taken.findings)
+        return taken
+
+    def look(self, doors: Mapping[str, KnownDoor], now: datetime, patience_s: float) -> list[Finding]:
+        """Doors that are silent, or whose signed events have not come for `patience_s`."""
+        used = [name for name, door in doors.items() if not door.retired]
+        return self._kept(self._vouching.silent(used, now) + self._vouching.withheld(now, patience_s))
+
+    def told(self, findings: Sequence[Finding]) -> None:
+        """They are stored for good: the same is not told again in this run."""
+        if len(self._said) > _MAX_SAID:
+            self._said.clear()
+        self._said.update((one.door, one.kind, one.detail) for one in findings)
+
+    def _event(self, message: Incoming, door: str, _known: KnownDoor, now: datetime) -> list[Finding]:
+        event = read_event(message.payload)
+        return self._store.book(door).take(event, rfc3339(now.timestamp()), message.dup)
+
+    def _attestation(self, message: Incoming, door: str, known: KnownDoor, now: datetime) -> list[Finding]:
+        if not message.payload:
+            return []  # the broker was told to forget it: the door was retired
+        report = opened_attestation(message.payload, self._site, door, known.keys)
+        return self._vouching.heard(Said(report, message.payload, next(iter(known.keys.values()))), now)
+
+    def _count(self) -> int:
+        row = self._store.connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()
+        return int(row[0])
+
+    def _kept(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Those that were not told in this run, stored; what comes without end is told once."""
+        fresh = {(one.door, one.kind, one.detail): one for one in findings}
+        kept = [one for what, one in fresh.items() if what not in self._said]
+        for one in kept:
+            self._store.keep(one)
+        return kept
+
+
+_Handler = Callable[[Intake, Incoming, str, KnownDoor, datetime], list[Finding]]
+_HANDLERS: dict[str, _Handler] = {"event": Intake._event, "attestation": Intake._attestation}

@@ -1,0 +1,150 @@
+"""Where an event that arrived belongs among those that were stored. Pure.
+
+A door numbers its events without gaps, and each has the digest of the one before. So an event is the
+next one, or comes behind a gap, or fills one, or was there before; all else is another chain under
+the same numbers: a restored backup, a swapped card, or somebody who makes events up. Such a chain is
+kept beside the first: nothing that arrived is thrown away, and none is preferred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from edge.config import Id
+from edge.errors import PayloadError
+from edge.link.wire import MAX_BYTES, Digest, EventId, Utc
+
+Seq = Annotated[int, Meta(ge=1, lt=2**53)]  # JSON's exact integers, and SQLite's
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What every event has, whatever else a later doord puts into it."""
+
+    id: EventId
+    seq: Seq
+    prev: Digest
+    at: Utc
+    kind: Annotated[str, Meta(pattern=r"^[A-Za-z]{1,40}\Z")]
+    subject: Id | None = None
+    reason: Annotated[str, Meta(max_length=40)] | None = None
+    first: Seq | None = None  # of EventsDropped: what the door no longer has
+    last: Seq | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An event as it came."""
+
+    head: Head
+    payload: bytes
+    digest: str  # SHA-256 of the payload, hex
+
+    @property
+    def explains(self) -> tuple[int, int] | None:
+        """The numbers that the door says it dropped."""
+        head = self.head
+        if head.kind != "EventsDropped" or head.first is None or head.last is None:
+            return None
+        return head.first, head.last
+
+
+def read_event(payload: bytes) -> Arrived:
+    """An event of this or a later doord: what is not known is kept, not judged. Raises PayloadError."""
+    if len(payload) > MAX_BYTES:
+        raise PayloadError(f"event: expected at most {MAX_BYTES} bytes, got {len(payload)}")
+    try:
+        head = msgspec.json.decode(payload, type=Head)
+        payload.decode()  # msgspec skips over the text of fields it does not know
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadError(f"event: {str(error)[:200]}") from None
+    return Arrived(head, payload, hashlib.sha256(payload).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A run of stored events of one door."""
+
+    chain: int  # 1 is the first
+    seq: int  # of its last event
+    digest: str  # of its last event
+
+
+class Book(Protocol):
+    """What is stored of one door."""
+
+    def chains(self) -> Sequence[Chain]:
+        """All chains; the one that grew last comes first."""
+
+    def chain_of(self, seq: int, digest: str) -> int | None:
+        """Which chain has this very event."""
+
+    def digest_at(self, chain: int, seq: int) -> str | None:
+        """The digest of an event."""
+
+    def prev_at(self, chain: int, seq: int) -> str | None:
+        """What an event says of the digest of the one before."""
+
+    def gap_of(self, chain: int, seq: int) -> tuple[int, int] | None:
+        """The gap, first to last, that a number lies in."""
+
+
+class Where(Enum):
+    """How an event stands to what is stored."""
+
+    FIRST = "of a door of which there was nothing"
+    NEXT = "the next of its chain"
+    BEHIND_GAP = "some are missing before it"
+    IN_GAP = "was missing"
+    AGAIN = "is there already"
+    FORK = "begins another chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to store an event. `gap`: the one that it makes, or lies in."""
+
+    where: Where
+    chain: int
+    gap: tuple[int, int] | None = None
+
+
+def place(event: Arrived, book: Book) -> Place:
+    """Where an event belongs."""
+    seq = event.head.seq
+    chains = book.chains()
+    if not chains:
+        return Place(Where.FIRST, 1)
+    known = book.chain_of(seq, event.digest) if seq <= max(chain.seq for chain in chains) else None
+    if known is not None:
+        return Place(Where.AGAIN, known)
+    for chain in chains:
+        if (seq, event.head.prev) == (chain.seq + 1, chain.digest):
+            return Place(Where.NEXT, chain.chain)
+    current = chains[0]
+    if seq > current.seq + 1:
+        return Place(Where.BEHIND_GAP, current.chain, (current.seq + 1, seq - 1))
+    gap = book.gap_of(current.chain, seq)
+    if gap and _fits(event, current.chain, book):
+        return Place(Where.IN_GAP, current.chain, gap)
+    return Place(Where.FORK, max(chain.chain for chain in chains) + 1)
+
+
+def _fits(event: Arrived, chain: int, book: Book) -> bool:
+    """Whether those of its neighbours that are there agree with it."""
+    before = book.digest_at(chain, event.head.seq - 1)
+    behind = book.prev_at(chain, event.head.seq + 1)
+    return before in (None, event.head.prev) and behind in (None, event.digest)
+
+
+def without(gap: tuple[int, int], out: tuple[int, int]) -> list[tuple[int, int]]:
+    """What is left of a gap when the numbers `out` are taken out of it."""
+    first, last = gap
+    parts = [(first, min(last, out[0] - 1)), (max(first, out[1] + 1), last)]
+    return [part for part in parts if part[0] <= part[1]]

@@ -1,0 +1,166 @@
+"""`doord log` and `doord why`: the events of this door, or those that were collected of a site."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge.cli_admin_common import FOLDER, STORE, folder
+from edge.cli_common import AddCommand, configured, say, say_json
+from edge.config import DEFAULT_PATH
+from edge.errors import LogError
+from edge.ledger_log import LedgerLog
+from edge.link.details import decode_details
+from edge.link.wire import decode_event
+from edge.log_view import Entry, Log, Wanted, as_csv, as_json, lines, moment
+from edge.why import explain
+
+_LOOK_EVERY_S = 0.5
+_COUNT = 20
+
+
+def log_commands(command: AddCommand, shared: argparse.ArgumentParser) -> None:
+    """The two commands."""
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    place.add_argument("--store", type=Path, metavar="FILE", help="what `doord admin collect` stored")
+    place.add_argument("--door", metavar="ID")
+    chosen = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    words = "2h, 7d, 2026-11-22, 2026-11-22T08:30 (UTC, or with a zone)"
+    chosen.add_argument("--since", metavar="TIME", help=words)
+    chosen.add_argument("--until", metavar="TIME", help=words)
+    chosen.add_argument(
+        "--kind", action="append", metavar="KIND", help="such as AccessDenied; may come often"
+    )
+    actions = command("log", _none, "the door's record of events").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+
+    def action(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        parents = [shared, place] if run is _verify else [shared, place, chosen]
+        sub: argparse.ArgumentParser = actions.add_parser(
+            name, parents=parents, help=words, description=words
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = action("tail", _tail, "the newest events")
+    sub.add_argument("-n", type=int, default=_COUNT, metavar="COUNT", help=f"how many (default {_COUNT})")
+    sub.add_argument("-f", "--follow", action="store_true", help="and then each as it comes")
+    action("show", _show, "events, oldest first")
+    action("export", _export, "the same for machines").add_argument(
+        "--csv", action="store_true", help="not JSON lines"
+    )
+    action("verify", _verify, "the first record that is broken or missing, if there is any")
+
+    sub = command("why", _why, "one event in plain words")
+    sub.add_argument("event", metavar="EVENT", help="its id or number")
+    sub.add_argument(
+        "--store", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="of `doord admin collect`"
+    )
+    sub.add_argument("--door", default=argparse.SUPPRESS, metavar="ID")
+
+
+def _none(_options: argparse.Namespace) -> int:
+    raise AssertionError("argparse asks for an action")
+
+
+def opened_log(options: argparse.Namespace) -> AbstractContextManager[Log]:
+    """This door's ledger; with --store, or where no door is configured, what was collected."""
+    store: Path | None = getattr(options, "store", None)
+    here = options.config is not None or (DEFAULT_PATH.exists() and FOLDER not in os.environ)
+    if store is None and here:
+        config = configured(options)
+        return LedgerLog(config.events_path, config.door_id)
+    from edge.admin.collected import Collected
+
+    return Collected(store or folder(options) / STORE)
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    now = datetime.now(timezone.utc)
+    times = {
+        name: moment(getattr(options, name), now) for name in ("since", "until") if hasattr(options, name)
+    }
+    return Wanted(**times, door=getattr(options, "door", None), kinds=frozenset(getattr(options, "kind", ())))
+
+
+def _tail(options: argparse.Namespace) -> int:
+    if options.n < 1:
+        raise LogError(f"-n: expected 1 or more, got {options.n}")
+    wanted = _wanted(options)
+    with opened_log(options) as log:
+        newest = log.last(wanted, options.n)
+        _say_all(options, newest)
+        last = newest[-1].n if newest else 0
+        while options.follow:
+            time.sleep(_LOOK_EVERY_S)
+            for entry in log.select(wanted, last):
+                _say_all(options, [entry])
+                last = entry.n
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    with opened_log(options) as log:
+        _say_all(options, log.select(_wanted(options)))
+    return 0
+
+
+def _say_all(options: argparse.Namespace, entries: Iterable[Entry]) -> None:
+    for line in (as_json(entry).decode() for entry in entries) if options.json else lines(entries):
+        say(line)
+
+
+def _export(options: argparse.Namespace) -> int:
+    with opened_log(options) as log:
+        entries = log.select(_wanted(options))
+        told: Iterator[str] = (
+            as_csv(entries) if options.csv else (as_json(entry).decode() for entry in entries)
+        )
+        for line in told:
+            say(line)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """0: nothing is broken or missing; 1: something is."""
+    flawed = False
+    with opened_log(options) as log:
+        for name, flaw in log.verify(getattr(options, "door", None)):
+            flawed |= flaw is not None
+            if options.json:
+                say_json({"chain": name, "seq": flaw and flaw.seq, "what": flaw and flaw.what})
+            else:
+                say(
+                    f"{name}: event {flaw.seq} {flaw.what}"
+                    if flaw
+                    else f"{name}: nothing is broken or missing"
+                )
+    return int(flawed)
+
+
+def _why(options: argparse.Namespace) -> int:
+    which: str | int = int(options.event) if options.event.isdecimal() else options.event
+    with opened_log(options) as log:
+        found = log.find(which, getattr(options, "door", None))
+        details = log.details(which) if isinstance(log, LedgerLog) else None
+    if not found:
+        raise LogError(
+            f"event {options.event!r:.60}: expected one that is here, got none of that id or number"
+        )
+    if len(found) > 1:
+        doors = ", ".join(sorted({entry.door for entry in found}))
+        raise LogError(
+            f"event {options.event}: expected one, got {len(found)}, of {doors}: name its id, or --door"
+        )
+    event, known = decode_event(found[0].payload), None if details is None else decode_details(details)
+    if options.json:
+        say_json({"door": found[0].door, "event": event, "details": known})
+    else:
+        say(*explain(event, known))
+    return 0

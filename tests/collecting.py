@@ -1,0 +1,81 @@
+"""A door's events as it numbers them, and a site's roster, for tests of the collector."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+from securesystemslib.signer import CryptoSigner
+from signing import AT, new_signer
+
+from edge.admin.collector import KnownDoor
+from edge.admin.store import EventStore
+from edge.config import MqttConfig
+from edge.link import wire
+
+SETTING = wire.Setting(0.7, "facenet-512", 3, simulation=True)
+
+
+class Numbered:
+    """A door's chain: `next` makes an event, `sent` has the bytes of all of them, by number."""
+
+    def __init__(self, head: wire.ChainHead = wire.GENESIS, grain: int = 0) -> None:
+        self.head = head
+        self.sent: dict[int, bytes] = {}
+        self._grain = grain  # tells chains apart that have the same numbers
+
+    def next(self, detail: str = "") -> bytes:
+        number = self.head.seq + 1
+        stamp = wire.Stamp(wire.uuid7(1_790_000_000_000 + number, bytes([self._grain] * 10)), AT)
+        return self._add(wire.notice("ExitRequested", detail or f"press {number}", stamp, SETTING))
+
+    def some(self, count: int) -> list[bytes]:
+        return [self.next() for _ in range(count)]
+
+    def drop(self, first: int, last: int) -> bytes:
+        """An EventsDropped, as bytes: it names what the door no longer has."""
+        plain = msgspec.json.decode(self.next())
+        plain |= {"kind": "EventsDropped", "first": first, "last": last, "count": last - first + 1}
+        payload = msgspec.json.encode(plain)
+        self.head = wire.ChainHead(self.head.seq, hashlib.sha256(payload).hexdigest())
+        self.sent[self.head.seq] = payload
+        return payload
+
+    def _add(self, event: wire.Event) -> bytes:
+        payload, self.head = wire.number(event, self.head)
+        self.sent[self.head.seq] = payload
+        return payload
+
+
+class FixedRoster:
+    """Roster: doors that a test adds. Sibling of SiteRoster and FolderRoster."""
+
+    def __init__(self, port: int = 1, **doors: CryptoSigner) -> None:
+        self.site = "hq"
+        self.signer = new_signer()
+        self.mqtt = MqttConfig(host="127.0.0.1", port=port)
+        self.known = {name: known(signer) for name, signer in doors.items()}
+
+    def doors(self) -> dict[str, KnownDoor]:
+        return dict(self.known)
+
+
+def known(signer: CryptoSigner, retired: bool = False) -> KnownDoor:
+    key = signer.public_key
+    return KnownDoor({key.keyid: key}, "2026-11-01T00:00:00.000Z", retired)
+
+
+def rows(store: EventStore, door: str = "front") -> list[tuple[int, int, bytes]]:
+    """(chain, seq, payload) of a door, by chain and number."""
+    query = "SELECT chain, seq, payload FROM event WHERE door = ? ORDER BY chain, seq"
+    return store.connection.execute(query, (door,)).fetchall()
+
+
+def gaps(store: EventStore) -> list[tuple[int, int, str | None]]:
+    return store.connection.execute("SELECT first, last, why FROM gap ORDER BY chain, first").fetchall()
+
+
+def findings(path: Path) -> list[tuple[str, str]]:
+    with EventStore(path, "hq") as store:
+        return store.connection.execute("SELECT door, kind FROM finding ORDER BY n").fetchall()
