@@ -24,7 +24,7 @@ keyfile {folder}/server.key
 crlfile {folder}/crl.pem
 tls_version tlsv1.2
 require_certificate true
-# a client's name is its certificate's common name: a door's id, admin, bridge or homeassistant
+# a client's name is its certificate's common name: a door's id, or one that the rules name
 use_identity_as_username true
 allow_anonymous false
 acl_file {folder}/acl

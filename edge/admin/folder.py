@@ -29,11 +29,8 @@ from edge.identity.sealing import COMMAND_KEYS
 
 CA = "ca"  # the id of the one record
 SITE_KEYS, ROOT_KEYS, RECORDS, TREE = "site.keys", "root.keys", "records.db", "tree"
-COMMAND_NAMES = {
-    "commands": ADMIN_NAME,
-    COLLECT: COLLECT,
-    BRIDGE: BRIDGE,
-}  # key -> its name in `commands/keys`
+# key -> its name in `commands/keys`
+COMMAND_NAMES = {"commands": ADMIN_NAME, BRIDGE: BRIDGE, COLLECT: COLLECT}
 _TLS = ("ca.pem", "admin.pem", "admin.key")
 
 
@@ -87,12 +84,13 @@ class OpenSite:
 
 
 def command_keys(signers: Mapping[str, CryptoSigner]) -> dict[str, Key]:
-    """What `commands/keys` says: the admin's own key, the bridge's, and one that only acknowledges."""
-    return {COMMAND_NAMES[name]: signer.public_key for name, signer in signers.items()}
+    """What `commands/keys` says: who may order, and `collect`, which acknowledges and may order nothing."""
+    # always in this order: other bytes would ask for root's signature again
+    return {COMMAND_NAMES[name]: signers[name].public_key for name in COMMAND_NAMES if name in signers}
 
 
 def command_signers(keys: Keystore) -> dict[str, CryptoSigner]:
-    """Those of the site's keys that stand in `commands/keys`; a site may lack the later ones."""
+    """Those of the site's keys that stand in `commands/keys`; a site need not have all of them."""
     return {name: keys.signer(name) for name in COMMAND_NAMES if name in keys.names}
 
 
