@@ -253,6 +253,16 @@ def test_a_folder_of_photographs_for_each_person_enrols_many_and_can_be_run_agai
     }
 
 
+def test_a_folder_that_is_only_tried_is_refused_for_what_would_refuse_it(site, tmp_path):
+    add(site, "obama", "twin")
+    for subject, name in (("obama", "obama.jpg"), ("twin", "obama3.jpg")):
+        (tmp_path / "faces" / subject).mkdir(parents=True)
+        shutil.copy(PICTURES / name, tmp_path / "faces" / subject / name)
+    code, out, _ = site("enrol", "--folder", tmp_path / "faces", "--dry-run")
+    assert (code, "looks like" in out, "1 people would be enrolled, 1 refused" in out) == (1, True, True)
+    assert [row["templates"] for row in rows(site, "person", "list")] == [0, 0]
+
+
 def test_a_person_is_enrolled_before_this_machines_camera(site, picture):
     add(site, "obama")
     still = picture("obama.jpg")
