@@ -109,6 +109,7 @@ def rotate(
     roots: Sequence[Keystore],
     now_utc: datetime,
     add: Mapping[str, Sequence[Key]] | None = None,
+    only_these: bool = False,
 ) -> Release:
     """Replace keys by new ones, signed by root; the new ones take over in their files.
 
@@ -120,6 +121,8 @@ def rotate(
         roots: opened files with root keys: as many as root's threshold.
         now_utc: aware.
         add: public keys that a role shall list as well, such as a second signer's for `people`.
+        only_these: keys of these roles that are not at hand count no more: lost, stolen, or a second
+            signer's who has left.
 
     Raises:
         GalleryKeyError: too few root keys are at hand.
@@ -130,11 +133,8 @@ def rotate(
         if store.site != site.keys.site:
             raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
-    unknown = [name for name in names if not any(name in store.names for store in stores)]
-    if unknown:
-        raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
-    new = [store.prepare([name for name in names if name in store.names]) for store in stores]
-    listed = {role: _keys_of(site, role, new, stores) for role in names if role != "commands"}
+    new = _prepared(stores, names, only_these)
+    listed = {role: _keys_of(site, role, new, stores, only_these) for role in names if role != "commands"}
     for role, keys in (add or {}).items():
         listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
     draft = _present(site)
@@ -150,13 +150,33 @@ def rotate(
     return _recorded(site, draft, signed, before, now_utc)
 
 
+def _prepared(
+    stores: Sequence[Keystore], names: Sequence[str], only_these: bool
+) -> list[dict[str, CryptoSigner]]:
+    """New keys for each file. Raises AdminError: a name that lies in none.
+
+    With `only_these` a targets key that was lost with its file is made anew in the first file of root's.
+    """
+    per_store = [[name for name in names if name in store.names] for store in stores]
+    unknown = [name for name in names if not any(name in store.names for store in stores)]
+    if only_these and unknown == ["targets"] and len(stores) > 1:
+        per_store[1].append(*unknown)
+    elif unknown:
+        raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
+    return [store.prepare(made) for store, made in zip(stores, per_store, strict=True)]
+
+
 def _keys_of(
-    site: OpenSite, role: str, new: Sequence[Mapping[str, CryptoSigner]], stores: Sequence[Keystore]
+    site: OpenSite,
+    role: str,
+    new: Sequence[Mapping[str, CryptoSigner]],
+    stores: Sequence[Keystore],
+    only_these: bool,
 ) -> list[Key]:
-    """What a role shall list: the new keys, and those of others, which are not at hand."""
+    """What a role shall list: the new keys, and unless `only_these` those of others, not at hand."""
     own = {signer.public_key.keyid for store in stores for signer in store.signers}
     made: list[Key] = [keys[role].public_key for keys in new if role in keys]
-    return made + [key for key in site.tree.keys(role) if key.keyid not in own]
+    return made if only_these else made + [key for key in site.tree.keys(role) if key.keyid not in own]
 
 
 def publications(site: OpenSite) -> list[Publication]:
