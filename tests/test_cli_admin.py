@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from broker import Broker
+from broker import Broker, wait_until
 from conftest import PICTURES
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mjpeg import MjpegServer, Wire
@@ -481,3 +481,25 @@ def test_an_order_with_a_wrong_time_is_refused_before_any_broker_is_asked(site, 
 def test_a_dry_run_names_the_keys_that_are_not_at_hand(site, tmp_path):
     code, out, _ = site("rotate-keys", "root", "--dry-run", "--root-keys", tmp_path / "hq" / "site.keys")
     assert (code, "would fail: root lies in none of the files" in out) == (1, True)
+
+
+def test_a_stolen_certificate_of_the_admins_is_refused_once_the_broker_has_the_new_list(
+    site, broker, tmp_path
+):
+    folder = tmp_path / "hq"
+    ca, certificate, key = ((folder / name).read_text() for name in ("ca.pem", "admin.pem", "admin.key"))
+    assert "would be" in site("rotate-keys", "certificate", "--dry-run")[1]
+    assert (folder / "admin.pem").read_text() == certificate
+    assert site("rotate-keys", "certificate", "people")[0] == 2
+    code, out, _ = site("rotate-keys", "certificate")
+    assert (code, "doord admin broker-files" in out) == (0, True)
+    assert (folder / "admin.key").stat().st_mode & 0o777 == 0o600
+    files = tmp_path / "files"
+    assert site("broker-files", files, "--at", files)[0] == 0
+    broker.stop()
+    broker.start()
+    thief = Guest(broker.port, tmp_path / "thief", ca, certificate, key)
+    wait_until(thief.over.is_set, "the broker turns the thief away")
+    thief.close()
+    assert not thief.connected.is_set()
+    assert "version 1 is at the broker" in site("republish")[1]
