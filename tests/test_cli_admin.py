@@ -33,6 +33,7 @@ Admin = Callable[..., tuple[int, str, str]]
 def admin(tmp_path: Path, capsys, monkeypatch) -> Admin:
     """Runs `doord admin …` on a folder of its own; exit code, output, complaints."""
     (tmp_path / "pass").write_text("correct horse battery\n")
+    (tmp_path / "pass").chmod(0o600)
     monkeypatch.setenv("DOORD_ADMIN_DIR", str(tmp_path / "hq"))
     for who in ("", "_ROOT", "_SECOND"):
         monkeypatch.setenv(f"DOORD_ADMIN{who}_PASSPHRASE_FILE", str(tmp_path / "pass"))
@@ -309,6 +310,23 @@ def test_where_there_is_a_second_signer_nobody_accepts_alone(site, tmp_path):
     second = ["--second-signer", tmp_path / "second.keys"]
     assert site("push", "--no-publish", "--accept", "Kim", *second)[0] == 0
     assert site("verify")[0] == 0
+
+
+def test_what_two_have_accepted_needs_no_second_signer_again_until_it_gets_worse(site, tmp_path):
+    add(site, "obama", "biden")
+    enrol(site, "obama", "obama.jpg")
+    assert site("door", "add", "front", tmp_path / "front.doord")[0] == 0
+    assert site("site", "set", "--max-fpir", "1e-7")[0] == 0
+    assert site("second-signer", tmp_path / "second.keys")[0] == 0
+    second = ["--second-signer", tmp_path / "second.keys"]
+    assert site("push", "--no-publish", "--accept", "Kim")[0] == 2
+    assert site("push", "--no-publish", "--accept", "Kim", *second)[0] == 0
+    assert site("person", "edit", "obama", "--name", "Barack")[0] == 0
+    code, _, err = site("push", "--no-publish")
+    assert code == 0, err
+    assert rows(site, "versions")[-1]["accepted_by"] == "Kim"
+    enrol(site, "biden", "biden.jpg")
+    assert site("push", "--no-publish")[0] == 1
 
 
 def test_nothing_that_would_publish_changes_anything_in_a_dry_run(site, tmp_path):

@@ -55,6 +55,7 @@ def push(
     also: Sequence[CryptoSigner] = (),
     progress: Progress = quiet,
     dry_run: bool = False,
+    asked: bool = True,
 ) -> Release:
     """Sign what the records say now. Without a change it is signed as fresh again.
 
@@ -66,13 +67,14 @@ def push(
         also: keys of others who sign people too; the site's `people` role must list them.
         progress: told how many targets are done, of how many.
         dry_run: changes nothing on the disk.
+        asked: whether `accepted_by` was asked now; else the acceptance of an earlier version holds.
 
     Raises:
-        AdminError: `accepted_by` without a second signer where the site asks for one.
+        AdminError: asked without a second signer where the site wants one.
         ModelMismatch, GalleryError, ConfigError: the records are no gallery a door would take.
         GalleryKeyError: a key that must sign is not at hand.
     """
-    _check_second(site, accepted_by, also)
+    _check_second(site, accepted_by if asked else "", also)
     content = _built(site, accepted_by, progress, dry_run)
     draft = Draft(content.targets, content.subjects, content.templates, accepted_by, note)
     return _release(site, draft, None) if dry_run else _sign(site, draft, now_utc, also)
