@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from securesystemslib.signer import CryptoSigner
 from signing import an_attestation, attested
 from site_broker import Guest
 
+from edge.admin import records
 from edge.cli import main
 from edge.cli_admin_common import now
+from edge.disk import transaction
 from edge.link.bundle import DoorBundle, decode_bundle
 from edge.link.fetch import FolderFetch
 from edge.link.trust import SiteTrust
@@ -390,6 +394,19 @@ def test_a_door_is_added_only_together_with_its_file(site, tmp_path):
     assert rows(site, "door", "list")[0]["face_only"] is False
     assert site("door", "retire", "front")[0] == 0
     assert rows(site, "door", "list")[0]["retired_at_utc"]
+
+
+def test_a_door_whose_record_could_not_be_kept_leaves_no_file_with_keys(site, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def full(connection: sqlite3.Connection) -> Iterator[None]:
+        with transaction(connection):
+            yield
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(records, "transaction", full)
+    code, _, err = site("door", "add", "front", tmp_path / "front.doord")
+    assert (code, "disk is full" in err, (tmp_path / "front.doord").exists()) == (2, True, False)
+    assert rows(site, "door", "list") == []
 
 
 def bundle_of(path: Path) -> DoorBundle:
