@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,9 +68,12 @@ def _add(options: argparse.Namespace) -> int:
 
     if os.path.lexists(options.file):
         raise AdminError(f"{options.file}: expected nothing there yet, got a file: nothing is overwritten")
-    with opened(options) as site, site.records.transaction():  # no file, no door
-        bundle = add_door(site, options.door, now(), not options.card_and_face)
-        write_file(options.file, encode_bundle(bundle))
+    with ExitStack() as undo:  # no file, no door; and no file with keys of a door that nobody can retire
+        with opened(options) as site, site.records.transaction():
+            bundle = add_door(site, options.door, now(), not options.card_and_face)
+            write_file(options.file, encode_bundle(bundle))
+            undo.callback(options.file.unlink, missing_ok=True)
+        undo.pop_all()
     words = f"{options.file}: holds the door's keys: copy it to the door, doord join, delete it; then push"
     tell(options, words, door=options.door, file=str(options.file))
     return 0

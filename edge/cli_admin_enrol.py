@@ -114,7 +114,8 @@ def _enrol_folder(options: argparse.Namespace, studio: Studio) -> int:
             tell(options, f"{subject}: refused: {error}", subject=subject, refused=str(error))
         draw(done, len(folders))
     if not options.json:
-        say(f"{len(folders) - refused} people enrolled, {refused} refused")
+        done_words = "would be enrolled" if options.dry_run else "enrolled"
+        say(f"{len(folders) - refused} people {done_words}, {refused} refused")
     return int(refused > 0)
 
 

@@ -77,7 +77,8 @@ def _push(options: argparse.Namespace) -> int:
         accepted = report.acceptances(found, options.accept, now_utc())
         by = options.accept if found.refusals else report.accepted_by(site.records, found)
         also = _also(options)
-        done = release.push(site, now(), by, options.note, also, bar("targets"), dry_run=options.dry_run)
+        asked = bool(found.refusals)
+        done = release.push(site, now(), by, options.note, also, bar("targets"), options.dry_run, asked)
         if not options.json:
             tell_report(options, found)
         if not options.dry_run:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SECOND_VARIABLE = "DOORD_ADMIN_SECOND_PASSPHRASE_FILE"
 SECOND_ROLE = "people"  # the second signer's key is one more of that role's
 _KEYS = ("people", "rights", "publish", "commands", "collect", "bridge", "root", "targets")
+_CERTIFICATE = "certificate"  # the admin's own at the broker: not root's business
 _SETTINGS: dict[str, tuple[str, type, str]] = {
     "time_zone": ("--time-zone", str, "IANA name such as Europe/Berlin"),
     "broker_host": ("--broker-host", str, "name or address of the broker; doors know it by their file"),
@@ -58,8 +59,12 @@ def site_parser(actions: Actions, parsers: Parsers) -> None:
     sub.add_argument("file", type=Path, metavar="FILE", help="made, for that person to keep")
     root_keys(sub)
     sub = parsers.add(actions, "rotate-keys", _rotate, "replace keys by new ones, signed by root")
-    sub.add_argument("names", nargs="+", metavar="KEY", choices=_KEYS, help=", ".join(_KEYS))
+    words = f"{', '.join(_KEYS)}; or {_CERTIFICATE}: this machine's own at the broker"
+    sub.add_argument("names", nargs="+", metavar="KEY", choices=(*_KEYS, _CERTIFICATE), help=words)
     root_keys(sub)
+    sub.add_argument(
+        "--only-these", action="store_true", help="what is in other files counts no more: lost, stolen"
+    )
     dry_run(sub)
     parsers.add(
         actions, "verify", _verify, "whether signatures hold, and records and what is published agree"
@@ -227,20 +232,37 @@ def _second(options: argparse.Namespace) -> int:
     return 0
 
 
+def _renew(options: argparse.Namespace) -> int:
+    from edge.admin.folder import renew_certificate
+
+    with opened(options) as site:
+        if not options.dry_run:
+            renew_certificate(site, now())
+    words = "a new certificate; doord admin broker-files, so that the broker refuses the old one"
+    tell(options, f"would be: {words}" if options.dry_run else words, dry_run=options.dry_run)
+    return 0
+
+
 def _rotate(options: argparse.Namespace) -> int:
     from edge.admin.release import rotate
 
+    if _CERTIFICATE in options.names:
+        if set(options.names) != {_CERTIFICATE}:
+            raise AdminError(f"rotate-keys: expected {_CERTIFICATE} alone: the others need root")
+        return _renew(options)
     with opened(options) as site, ExitStack():
         keys = roots(options)
         if options.dry_run:
             there = {name for store in (site.keys, *keys) for name in store.names}
             missing = [name for name in options.names if name not in there]
+            if options.only_these and missing == ["targets"]:
+                missing = []  # made anew in root's first file
             words = f"would replace: {', '.join(options.names)}"
             if missing:
                 words = f"would fail: {', '.join(missing)} lies in none of the files: --root-keys"
             tell(options, words, missing=missing)
             return int(bool(missing))
-        done = rotate(site, options.names, keys, now())
+        done = rotate(site, options.names, keys, now(), only_these=options.only_these)
     version = done.publication.version
     tell(options, f"version {version}: new keys; doord admin republish", version=version)
     return 0

@@ -355,3 +355,8 @@ def test_what_is_kept_is_read_whole_and_nothing_else(broker, talk):
         kept = [heard.topic for heard in talk.kept("doord/hq/door/+/attestation")]
     assert len(kept) == len(set(kept)) == 300
     assert {topic.rpartition("/")[2] for topic in kept} == {"attestation"}
+
+
+def test_what_a_door_answers_forges_no_line_of_the_table():
+    (line,) = command.table([command.Answer("front", "refused", "no\nback  done\x1b[1A")])
+    assert line.isprintable()

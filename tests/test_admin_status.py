@@ -252,3 +252,11 @@ def test_a_report_of_a_door_that_nobody_added_is_named(front, ask):
     front.publish("doord/hq/door/stranger/attestation", b"x", retain=True)
     rows = {row.door: row.alarms for row in ask()}
     assert rows == {"front": [], "stranger": ["forged report: no such door was added to this site"]}
+
+
+def test_what_a_broker_or_a_door_makes_up_forges_no_line_of_the_table():
+    forged = "x\nback  3 of 3"
+    said = row(an_attestation(refusal="\x1b[2J\nback   3 of 3   Locked, locked  ok"))
+    lines = table([said, DoorStatus(forged, [f"forged report: {forged}"])], 3)
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)

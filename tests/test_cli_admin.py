@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +24,11 @@ from securesystemslib.signer import CryptoSigner
 from signing import an_attestation, attested
 from site_broker import Guest
 
+from edge.admin import records
 from edge.admin.folder import OpenSite
 from edge.cli import main
 from edge.cli_admin_common import now
+from edge.disk import transaction
 from edge.identity.sealing import COMMAND_KEYS
 from edge.link.bundle import DoorBundle, decode_bundle
 from edge.link.fetch import FolderFetch
@@ -38,6 +42,7 @@ Admin = Callable[..., tuple[int, str, str]]
 def admin(tmp_path: Path, capsys, monkeypatch) -> Admin:
     """Runs `doord admin …` on a folder of its own; exit code, output, complaints."""
     (tmp_path / "pass").write_text("correct horse battery\n")
+    (tmp_path / "pass").chmod(0o600)
     monkeypatch.setenv("DOORD_ADMIN_DIR", str(tmp_path / "hq"))
     for who in ("", "_ROOT", "_SECOND"):
         monkeypatch.setenv(f"DOORD_ADMIN{who}_PASSPHRASE_FILE", str(tmp_path / "pass"))
@@ -258,6 +263,16 @@ def test_a_folder_of_photographs_for_each_person_enrols_many_and_can_be_run_agai
     }
 
 
+def test_a_folder_that_is_only_tried_is_refused_for_what_would_refuse_it(site, tmp_path):
+    add(site, "obama", "twin")
+    for subject, name in (("obama", "obama.jpg"), ("twin", "obama3.jpg")):
+        (tmp_path / "faces" / subject).mkdir(parents=True)
+        shutil.copy(PICTURES / name, tmp_path / "faces" / subject / name)
+    code, out, _ = site("enrol", "--folder", tmp_path / "faces", "--dry-run")
+    assert (code, "looks like" in out, "1 people would be enrolled, 1 refused" in out) == (1, True, True)
+    assert [row["templates"] for row in rows(site, "person", "list")] == [0, 0]
+
+
 def test_a_person_is_enrolled_before_this_machines_camera(site, picture):
     add(site, "obama")
     still = picture("obama.jpg")
@@ -304,6 +319,23 @@ def test_where_there_is_a_second_signer_nobody_accepts_alone(site, tmp_path):
     second = ["--second-signer", tmp_path / "second.keys"]
     assert site("push", "--no-publish", "--accept", "Kim", *second)[0] == 0
     assert site("verify")[0] == 0
+
+
+def test_what_two_have_accepted_needs_no_second_signer_again_until_it_gets_worse(site, tmp_path):
+    add(site, "obama", "biden")
+    enrol(site, "obama", "obama.jpg")
+    assert site("door", "add", "front", tmp_path / "front.doord")[0] == 0
+    assert site("site", "set", "--max-fpir", "1e-7")[0] == 0
+    assert site("second-signer", tmp_path / "second.keys")[0] == 0
+    second = ["--second-signer", tmp_path / "second.keys"]
+    assert site("push", "--no-publish", "--accept", "Kim")[0] == 2
+    assert site("push", "--no-publish", "--accept", "Kim", *second)[0] == 0
+    assert site("person", "edit", "obama", "--name", "Barack")[0] == 0
+    code, _, err = site("push", "--no-publish")
+    assert code == 0, err
+    assert rows(site, "versions")[-1]["accepted_by"] == "Kim"
+    enrol(site, "biden", "biden.jpg")
+    assert site("push", "--no-publish")[0] == 1
 
 
 def test_nothing_that_would_publish_changes_anything_in_a_dry_run(site, tmp_path):
@@ -367,6 +399,19 @@ def test_a_door_is_added_only_together_with_its_file(site, tmp_path):
     assert rows(site, "door", "list")[0]["face_only"] is False
     assert site("door", "retire", "front")[0] == 0
     assert rows(site, "door", "list")[0]["retired_at_utc"]
+
+
+def test_a_door_whose_record_could_not_be_kept_leaves_no_file_with_keys(site, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def full(connection: sqlite3.Connection) -> Iterator[None]:
+        with transaction(connection):
+            yield
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(records, "transaction", full)
+    code, _, err = site("door", "add", "front", tmp_path / "front.doord")
+    assert (code, "disk is full" in err, (tmp_path / "front.doord").exists()) == (2, True, False)
+    assert rows(site, "door", "list") == []
 
 
 def bundle_of(path: Path) -> DoorBundle:
@@ -524,3 +569,25 @@ def test_an_order_with_a_wrong_time_is_refused_before_any_broker_is_asked(site, 
 def test_a_dry_run_names_the_keys_that_are_not_at_hand(site, tmp_path):
     code, out, _ = site("rotate-keys", "root", "--dry-run", "--root-keys", tmp_path / "hq" / "site.keys")
     assert (code, "would fail: root lies in none of the files" in out) == (1, True)
+
+
+def test_a_stolen_certificate_of_the_admins_is_refused_once_the_broker_has_the_new_list(
+    site, broker, tmp_path
+):
+    folder = tmp_path / "hq"
+    ca, certificate, key = ((folder / name).read_text() for name in ("ca.pem", "admin.pem", "admin.key"))
+    assert "would be" in site("rotate-keys", "certificate", "--dry-run")[1]
+    assert (folder / "admin.pem").read_text() == certificate
+    assert site("rotate-keys", "certificate", "people")[0] == 2
+    code, out, _ = site("rotate-keys", "certificate")
+    assert (code, "doord admin broker-files" in out) == (0, True)
+    assert (folder / "admin.key").stat().st_mode & 0o777 == 0o600
+    files = tmp_path / "files"
+    assert site("broker-files", files, "--at", files)[0] == 0
+    broker.stop()
+    broker.start()
+    thief = Guest(broker.port, tmp_path / "thief", ca, certificate, key)
+    wait_until(thief.over.is_set, "the broker turns the thief away")
+    thief.close()
+    assert not thief.connected.is_set()
+    assert "version 1 is at the broker" in site("republish")[1]

@@ -60,11 +60,35 @@ def test_what_spreadsheets_save_is_read(encoded, comma, end):
     assert entry.fields["name"] == 'Müller, "Ada"'
 
 
+def test_a_table_of_people_comes_back_from_a_german_spreadsheet():
+    text = (
+        "\ufeffsubject;name;from;until;enabled;retain_until;;\r\n"
+        "mueller-1;Jörg Müller;1.2.2026;31.12.2026 8:30;;31.01.2027;;\r\n"
+        ";;;;;;;\r\n"
+        "strasse;Groß Straße;;2026-12-31\r\n"
+    )
+    first, second = read_table(text.encode(), "people.csv")
+    assert first.fields == {
+        "subject": "mueller-1",
+        "name": "Jörg Müller",
+        "from_": "2026-02-01",
+        "until": "2026-12-31T08:30",
+        "retain_until": "2027-01-31",
+    }
+    assert (second.row, second.fields["until"], second.fields["retain_until"]) == (4, "2026-12-31", None)
+
+
+@pytest.mark.parametrize("day", ["31.02.2026", "12/31/2026", "1.2.26", "31.12.2026 25:00", "46387"])
+def test_a_day_that_is_none_or_may_be_two_is_refused(day):
+    (line,) = mistakes(f"subject,until\nada,{day}\n")
+    assert f"expected a date such as 2026-12-31 or 2026-12-31T18:00, got '{day}'" in line
+
+
 def test_all_mistakes_are_told_at_once_one_a_line():
     text = (
         "subject,name,until,enabled,card\n"
         "Ada,A,2026-12-31,yes,\n"
-        "bob,B,31.12.2026,maybe,\n"
+        "bob,B,12/31/2026,maybe,\n"
         "eve,E,2026-02-30,,wiegand26:999-1\n"
         "dan,D,,,,extra\n"
         "kim,=1+1,,,\n"
@@ -74,7 +98,7 @@ def test_all_mistakes_are_told_at_once_one_a_line():
     assert mistakes(text) == [
         "people.csv: row 2, column subject: expected 1 to 32 of a-z, 0-9 and -, got 'Ada'",
         "people.csv: row 3, column until: expected a date such as 2026-12-31 or 2026-12-31T18:00, "
-        "got '31.12.2026'",
+        "got '12/31/2026'",
         "people.csv: row 3, column enabled: expected yes or no, got 'maybe'",
         "people.csv: row 4, column until: expected a date such as 2026-12-31 or 2026-12-31T18:00, "
         "got '2026-02-30'",

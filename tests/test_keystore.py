@@ -104,6 +104,7 @@ def test_the_passphrase_comes_from_the_named_file_else_from_who_types(tmp_path, 
     with pytest.raises(GalleryKeyError, match="the two passphrases differ"):
         ask_passphrase(SITE_VARIABLE, "site.keys", again=True, ask=lambda _: next(answers))
     (tmp_path / "pass").write_text(f"{PASSPHRASE}\n")
+    (tmp_path / "pass").chmod(0o600)
     monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "pass"))
     assert ask_passphrase(SITE_VARIABLE, "site.keys") == PASSPHRASE
     monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "none"))
@@ -115,6 +116,7 @@ def test_a_passphrase_is_the_same_whatever_editor_wrote_its_file(tmp_path, monke
     monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "pass"))
     for text in (b"correct horse", b"correct horse\n", b"\xef\xbb\xbfcorrect horse\r\n# mine\r\n"):
         (tmp_path / "pass").write_bytes(text)
+        (tmp_path / "pass").chmod(0o600)
         assert ask_passphrase(SITE_VARIABLE, "the keys") == "correct horse"
 
 
@@ -122,3 +124,13 @@ def test_nothing_typed_is_no_passphrase(monkeypatch):
     monkeypatch.delenv(SITE_VARIABLE, raising=False)
     with pytest.raises(GalleryKeyError, match="the keys: expected a passphrase, got the end"):
         ask_passphrase(SITE_VARIABLE, "the keys", ask=lambda _: (_ for _ in ()).throw(EOFError))
+
+
+def test_a_passphrase_that_anybody_can_read_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "pass"))
+    (tmp_path / "pass").write_text("correct horse\n")
+    (tmp_path / "pass").chmod(0o604)
+    with pytest.raises(GalleryKeyError, match="expected mode 0600, got 0604: chmod 600"):
+        ask_passphrase(SITE_VARIABLE, "the keys")
+    (tmp_path / "pass").chmod(0o440)
+    assert ask_passphrase(SITE_VARIABLE, "the keys") == "correct horse"

@@ -131,6 +131,14 @@ def test_a_table_is_taken_whole_and_again_as_an_update(records):
     assert (ada.name, ada.consent, len(ada.cards)) == ("Ada", "C-1", 1)
 
 
+def test_an_empty_cell_enables_nobody_who_was_disabled(records):
+    people.add(records, person("ada", enabled=False, extended_release=True))
+    import_(records, "subject,enabled,extended_release,name\nada,,,Ada\nkim,,,Kim\n", update=True)
+    ada, kim = people.find(records, "ada"), people.find(records, "kim")
+    assert (ada.enabled, ada.extended_release, ada.name) == (False, True, "Ada")
+    assert (kim.enabled, kim.extended_release) == (True, False)
+
+
 def test_what_is_listed_as_a_table_can_be_imported_elsewhere(records, tmp_path):
     people.add(records, person("ada", name="=1+1", groups=["staff"], until="2026-12-31", consent="C"))
     text = write_table(records.all(Person).values())

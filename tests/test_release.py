@@ -413,6 +413,48 @@ def test_a_root_of_two_keys_needs_both(tmp_path):
         assert len(site.tree.keys("root")) == 2
 
 
+def test_a_root_key_that_was_stolen_counts_no_more_after_a_rotation_without_it(tmp_path):
+    paths = [tmp_path / "stolen.keys", tmp_path / "safe.keys"]
+    create_site(tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, paths)
+    with OpenSite(tmp_path / "admin", PASSPHRASE) as site:
+        client = Client(tmp_path / "door", tmp_path / "admin" / "tree", site.tree.root_bytes())
+        safe = Keystore.open(paths[1], ROOT_PASSPHRASE)
+        rotate(site, ["root"], [safe], NOW)
+        stolen = Keystore.open(paths[0], ROOT_PASSPHRASE)
+        assert stolen.signer("root").public_key in site.tree.keys("root")  # kept: only not at hand
+        rotate(site, ["root", "targets"], [safe], NOW, only_these=True)
+        assert site.tree.keys("root") == [safe.signer("root").public_key]
+        assert site.tree.keys("targets") == [safe.signer("targets").public_key]
+        with pytest.raises(GalleryKeyError, match="root: expected enough of its keys"):
+            rotate(site, ["publish"], [stolen], NOW)
+    with OpenSite(tmp_path / "admin", PASSPHRASE) as site:
+        rotate(site, ["people", "publish"], [Keystore.open(paths[1], ROOT_PASSPHRASE)], NOW)
+        client.update(NOW)
+        assert site.tree.check(NOW) == []
+
+
+def test_root_keeps_as_many_keys_as_must_sign(tmp_path):
+    paths = [tmp_path / f"{name}.keys" for name in ("one", "two", "three")]
+    create_site(tmp_path / "admin", settings(), PASSPHRASE, ROOT_PASSPHRASE, NOW, paths, root_threshold=2)
+    with OpenSite(tmp_path / "admin", PASSPHRASE) as site:
+        one, two, _ = (Keystore.open(path, ROOT_PASSPHRASE) for path in paths)
+        with pytest.raises(GalleryKeyError, match="root: expected enough of its keys"):
+            rotate(site, ["root"], [one], NOW, only_these=True)
+    with OpenSite(tmp_path / "admin", PASSPHRASE) as site:
+        rotate(site, ["root"], [one, two], NOW, only_these=True)
+        assert len(site.tree.keys("root")) == 2
+        assert site.tree.check(NOW) == []
+
+
+def test_a_second_signer_who_has_left_signs_no_more(site):
+    other = CryptoSigner.generate_ed25519()
+    rotate(site, [], roots(site), NOW, add={"people": [other.public_key]})
+    rotate(site, ["people"], roots(site), NOW, only_these=True)
+    with pytest.raises(AdminError, match="expected a key that people lists"):
+        push(site, NOW, accepted_by="bob", also=[other])
+    assert site.tree.check(NOW) == []
+
+
 def test_a_second_signer_is_asked_for_and_must_be_one_of_the_site(site, client):
     site.records.put_site(msgspec.structs.replace(site.records.site(), second_signer=True))
     other = CryptoSigner.generate_ed25519()

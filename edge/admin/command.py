@@ -14,7 +14,7 @@ from securesystemslib.signer import Signer
 from edge.admin.conversation import Conversation, Heard
 from edge.admin.model import Door, Ordered
 from edge.admin.records import Records
-from edge.admin.reports import door_of, key_of, read_reports
+from edge.admin.reports import door_of, key_of, printable, read_reports
 from edge.errors import AdminError, PayloadError
 from edge.link import dsse, orders, wire
 from edge.link.orders import Do, Order, Reply
@@ -118,7 +118,7 @@ def send_to(
 def table(answers: Sequence[Answer]) -> list[str]:
     """A line for each door."""
     width = max((len(answer.door) for answer in answers), default=0)
-    return [_line(answer, width) for answer in answers]
+    return [printable(_line(answer, width)) for answer in answers]
 
 
 def _line(answer: Answer, width: int) -> str:

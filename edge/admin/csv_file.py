@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MOST_MISTAKES = 100  # that are listed
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ID = re.compile(r"[a-z0-9-]{1,32}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T([01][0-9]|2[0-3]):[0-5][0-9])?")
+_DAY_FIRST = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})(?: ([0-9]{1,2}:[0-9]{2}))?")
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -56,18 +58,11 @@ def _doors(cell: str) -> list[str] | None:
     return _ids(cell) or None
 
 
-def _yes(cell: str) -> bool:
-    return _word(cell, empty=True)
-
-
-def _no(cell: str) -> bool:
-    return _word(cell, empty=False)
-
-
-def _word(cell: str, empty: bool) -> bool:
+def _word(cell: str) -> bool | None:
+    """None: the cell is empty, which says nothing; who is disabled is not enabled by it."""
     if cell and cell.lower() not in _WORDS:
         raise ValueError("yes or no")
-    return _WORDS[cell.lower()] if cell else empty
+    return _WORDS[cell.lower()] if cell else None
 
 
 def moment(cell: str) -> str | None:
@@ -80,6 +75,18 @@ def moment(cell: str) -> str | None:
     except ValueError:
         pass
     raise ValueError("a date such as 2026-12-31 or 2026-12-31T18:00")
+
+
+def _day(cell: str) -> str | None:
+    """As `moment`, or as a spreadsheet that writes day.month.year saves what was typed as `moment`.
+
+    Dates with slashes are refused: nobody can tell which number is the month.
+    """
+    found = _DAY_FIRST.fullmatch(cell)
+    if found is None:
+        return moment(cell)
+    day, month, year, clock = found.groups()
+    return moment(f"{year}-{month:0>2}-{day:0>2}" + (f"T{clock:0>5}" if clock else ""))
 
 
 def _card(cell: str) -> str | None:
@@ -95,16 +102,17 @@ _COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "groups": ("groups", _ids),
     "doors": ("doors", _doors),
     "schedule": ("schedule", _optional_id),
-    "from": ("from_", moment),
-    "until": ("until", moment),
-    "enabled": ("enabled", _yes),
-    "extended_release": ("extended_release", _no),
+    "from": ("from_", _day),
+    "until": ("until", _day),
+    "enabled": ("enabled", _word),
+    "extended_release": ("extended_release", _word),
     "consent": ("consent", _text),
     "reason": ("reason", _text),
-    "retain_until": ("retain_until", moment),
+    "retain_until": ("retain_until", _day),
     "card": ("", _card),
 }
 """Column -> the field of Person, and what reads a cell."""
+_SAYS_NOTHING = ("enabled", "extended_release")  # when empty; an empty cell of another clears it
 HEADER = ",".join(_COLUMNS)
 
 
@@ -179,6 +187,8 @@ class _Reading:
 
     def _header(self, cells: Sequence[str]) -> list[str]:
         names = [cell.strip().lower() for cell in cells]
+        while names and not names[-1]:  # columns that a spreadsheet once had
+            names.pop()
         for name in dict.fromkeys(names):
             if name not in _COLUMNS:
                 near = difflib.get_close_matches(name, _COLUMNS, 1)
@@ -191,17 +201,17 @@ class _Reading:
         return names
 
     def _entry(self, row: int, header: list[str], cells: list[str]) -> list[Entry]:
-        if len(cells) > len(header):
+        if any(cell.strip() for cell in cells[len(header) :]):
             self._mistake(row, "", f"{len(header)} cells", f"{len(cells)}")
             return []
         before = len(self.mistakes)
         fields: dict[str, Any] = {}
         card = None
-        for name, cell in zip(header, cells + [""] * (len(header) - len(cells)), strict=True):
+        for name, cell in itertools.zip_longest(header, cells[: len(header)], fillvalue=""):
             value = self._cell(row, name, cell.strip())
             if name == "card":
                 card = value
-            else:
+            elif value is not None or name not in _SAYS_NOTHING:
                 fields[_COLUMNS[name][0]] = value
         if len(self.mistakes) > before:
             return []

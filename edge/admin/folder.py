@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+from cryptography import x509
 from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.content import build
 from edge.admin.keystore import BRIDGE, COLLECT, ROOT_NAMES, SITE_NAMES, Keystore
-from edge.admin.model import Site
+from edge.admin.model import Revoked, Site
 from edge.admin.pki import ADMIN_NAME, Authority, CaRecord
 from edge.admin.records import Records
 from edge.admin.sign import Tree
@@ -26,6 +27,7 @@ from edge.config import MqttConfig, TlsConfig
 from edge.disk import KEY_BYTES, StateLock, make_private_folder, write_atomically
 from edge.errors import AdminError, GalleryError
 from edge.identity.sealing import COMMAND_KEYS
+from edge.link.wire import rfc3339
 
 CA = "ca"  # the id of the one record
 SITE_KEYS, ROOT_KEYS, RECORDS, TREE = "site.keys", "root.keys", "records.db", "tree"
@@ -184,6 +186,25 @@ def _fill(
         Tree.create(
             folder / TREE, listed, signers, content.targets, now_utc, site.fresh_for_s, root_threshold
         )
+
+
+def renew_certificate(site: OpenSite, now_utc: datetime) -> None:
+    """A new certificate of the admin's for the broker; the old one is revoked.
+
+    The broker refuses the old one once it has the new list (`doord admin broker-files`). Cut short, it is
+    done again.
+
+    Raises:
+        AdminError: the old certificate can't be read.
+        GalleryError: the disk refuses.
+    """
+    path = site.folder / "admin.pem"
+    try:
+        serial = x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+    except (OSError, ValueError) as error:
+        raise AdminError(f"{path}: expected the certificate that is to be revoked, got: {error}") from None
+    site.records.put(str(serial), Revoked(ADMIN_NAME, rfc3339(now_utc.timestamp())))
+    _write_certificates(site.folder, site.authority(), now_utc)
 
 
 def _write_certificates(folder: Path, authority: Authority, now_utc: datetime) -> None:

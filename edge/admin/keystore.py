@@ -11,6 +11,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -175,6 +176,18 @@ def signer_of(pem: str, where: str) -> CryptoSigner:
     return CryptoSigner(key)
 
 
+def _first_line(path: Path, variable: str) -> str:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.readline(_MAX_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise GalleryKeyError(f"{variable}: {path}: can't be read: {error}") from None
+    if mode & stat.S_IRWXO:  # a group may: systemd shows what it passes on so
+        raise GalleryKeyError(f"{variable}: {path}: expected mode 0600, got {mode:04o}: chmod 600 {path}")
+    return text.removesuffix("\n")  # an editor's mark and line end are no part of it
+
+
 def ask_passphrase(
     variable: str, what: str, again: bool = False, ask: Callable[[str], str] = getpass.getpass
 ) -> str:
@@ -187,15 +200,11 @@ def ask_passphrase(
         ask: shows a prompt and reads without showing.
 
     Raises:
-        GalleryKeyError: the file can't be read, nobody can type, or two that differ were typed.
+        GalleryKeyError: the file can't be read, or anybody can; nobody can type, or two differ.
     """
     path = os.environ.get(variable)
     if path:
-        try:
-            first = Path(path).read_text(encoding="utf-8-sig").split("\n", 1)[0]
-            return first.removesuffix("\r")  # an editor's line end and mark are no part of it
-        except (OSError, UnicodeDecodeError) as error:
-            raise GalleryKeyError(f"{variable}: {path}: can't be read: {error}") from None
+        return _first_line(Path(path), variable)
     if ask is getpass.getpass and not sys.stdin.isatty():
         raise GalleryKeyError(f"{what}: expected {variable} to name a file where nobody can type, got none")
     try:

@@ -55,6 +55,7 @@ def push(
     also: Sequence[CryptoSigner] = (),
     progress: Progress = quiet,
     dry_run: bool = False,
+    asked: bool = True,
 ) -> Release:
     """Sign what the records say now. Without a change it is signed as fresh again.
 
@@ -66,13 +67,14 @@ def push(
         also: keys of others who sign people too; the site's `people` role must list them.
         progress: told how many targets are done, of how many.
         dry_run: changes nothing on the disk.
+        asked: whether `accepted_by` was asked now; else the acceptance of an earlier version holds.
 
     Raises:
-        AdminError: `accepted_by` without a second signer where the site asks for one.
+        AdminError: asked without a second signer where the site wants one.
         ModelMismatch, GalleryError, ConfigError: the records are no gallery a door would take.
         GalleryKeyError: a key that must sign is not at hand.
     """
-    _check_second(site, accepted_by, also)
+    _check_second(site, accepted_by if asked else "", also)
     content = _built(site, accepted_by, progress, dry_run)
     draft = Draft(content.targets, content.subjects, content.templates, accepted_by, note)
     return _release(site, draft, None) if dry_run else _sign(site, draft, now_utc, also)
@@ -109,6 +111,7 @@ def rotate(
     roots: Sequence[Keystore],
     now_utc: datetime,
     add: Mapping[str, Sequence[Key]] | None = None,
+    only_these: bool = False,
 ) -> Release:
     """Replace keys by new ones, signed by root; the new ones take over in their files.
 
@@ -120,6 +123,8 @@ def rotate(
         roots: opened files with root keys: as many as root's threshold.
         now_utc: aware.
         add: public keys that a role shall list as well, such as a second signer's for `people`.
+        only_these: keys of these roles that are not at hand count no more: lost, stolen, or a second
+            signer's who has left.
 
     Raises:
         GalleryKeyError: too few root keys are at hand.
@@ -130,16 +135,10 @@ def rotate(
         if store.site != site.keys.site:
             raise AdminError(f"{store.path}: expected keys of site {site.keys.site}, got {store.site}'s")
         site.settle(store)
-    at_hand = [{*store.names} for store in stores]
-    at_hand[0] |= {BRIDGE, COLLECT}  # a site may have neither until it is asked for
-    unknown = [name for name in names if not any(name in there for there in at_hand)]
-    if unknown:
-        raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
-    new = [
-        store.prepare([name for name in names if name in there])
-        for store, there in zip(stores, at_hand, strict=True)
-    ]
-    listed = {role: _keys_of(site, role, new, stores) for role in names if role not in COMMAND_NAMES}
+    new = _prepared(stores, names, only_these)
+    listed = {
+        role: _keys_of(site, role, new, stores, only_these) for role in names if role not in COMMAND_NAMES
+    }
     for role, keys in (add or {}).items():
         listed[role] = [*listed.get(role, site.tree.keys(role)), *keys]
     draft = _present(site)
@@ -156,13 +155,35 @@ def rotate(
     return _recorded(site, draft, signed, before, now_utc)
 
 
+def _prepared(
+    stores: Sequence[Keystore], names: Sequence[str], only_these: bool
+) -> list[dict[str, CryptoSigner]]:
+    """New keys for each file. Raises AdminError: a name that lies in none.
+
+    With `only_these` a targets key that was lost with its file is made anew in the first file of root's.
+    """
+    at_hand = [{*store.names} for store in stores]
+    at_hand[0] |= {BRIDGE, COLLECT}  # a site may have neither until it is asked for
+    per_store = [[name for name in names if name in there] for there in at_hand]
+    unknown = [name for name in names if not any(name in there for there in at_hand)]
+    if only_these and unknown == ["targets"] and len(stores) > 1:
+        per_store[1].append(*unknown)
+    elif unknown:
+        raise AdminError(f"rotate-keys: expected names of keys at hand, got {', '.join(unknown)}")
+    return [store.prepare(made) for store, made in zip(stores, per_store, strict=True)]
+
+
 def _keys_of(
-    site: OpenSite, role: str, new: Sequence[Mapping[str, CryptoSigner]], stores: Sequence[Keystore]
+    site: OpenSite,
+    role: str,
+    new: Sequence[Mapping[str, CryptoSigner]],
+    stores: Sequence[Keystore],
+    only_these: bool,
 ) -> list[Key]:
-    """What a role shall list: the new keys, and those of others, which are not at hand."""
+    """What a role shall list: the new keys, and unless `only_these` those of others, not at hand."""
     own = {signer.public_key.keyid for store in stores for signer in store.signers}
     made: list[Key] = [keys[role].public_key for keys in new if role in keys]
-    return made + [key for key in site.tree.keys(role) if key.keyid not in own]
+    return made if only_these else made + [key for key in site.tree.keys(role) if key.keyid not in own]
 
 
 def publications(site: OpenSite) -> list[Publication]:

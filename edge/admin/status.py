@@ -16,7 +16,7 @@ from edge.admin.conversation import Conversation
 from edge.admin.model import Door, Publication, Seen
 from edge.admin.records import Records
 from edge.admin.reports import SILENT_S as SILENT_S
-from edge.admin.reports import Reports, read_reports
+from edge.admin.reports import Reports, printable, read_reports
 from edge.errors import AdminError
 from edge.link import orders
 from edge.link.orders import Attestation
@@ -91,7 +91,7 @@ def judged(
 def table(rows: Sequence[DoorStatus], newest: int | None) -> list[str]:
     """A line for each door, its alarms below it; `newest`: the version published last."""
     width = max((len(row.door) for row in rows), default=0)
-    return [line for row in rows for line in _lines(row, width, newest)]
+    return [printable(line) for row in rows for line in _lines(row, width, newest)]
 
 
 def as_json(rows: Sequence[DoorStatus]) -> bytes:

@@ -61,5 +61,5 @@ class Studio:
         if keep:
             new = msgspec.structs.replace(person, templates=list(done.templates))
             self._records.put(subject, new)
-            self._crowd.put(subject, done.vectors)
+        self._crowd.put(subject, done.vectors)  # also where it is only tried: the next may look alike
         return done
