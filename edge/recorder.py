@@ -16,14 +16,12 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Protocol, TypeAlias
 
 from edge.errors import LedgerDamaged, LedgerError, PayloadError
 from edge.link import wire
-from edge.link.port import Stored
+from edge.link.port import Keeper, Row
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -37,45 +35,11 @@ _PRUNE_EVERY_S = 600.0
 _PRUNE_ROWS = 1000
 _ASIDE_EVERY_S = 60.0
 _TELL_EVERY_S = 60.0
+_STEADY_S = 7 * 86400.0  # a clock that agrees with the monotonic one for so long
+_JUMP_S = 3600.0  # to within this, is believed also where it makes very much old at once
 _STARTING = "starting"
-
-
-class Keeper(Protocol):
-    """The ledger, or its sibling in tests."""
-
-    damaged: str | None
-
-    @property
-    def head(self) -> wire.ChainHead:
-        """Number and digest of the last event."""
-
-    @property
-    def undelivered(self) -> int:
-        """How many events wait for delivery."""
-
-    def open(self) -> wire.Gap | None:
-        """Raises LedgerError."""
-
-    def append_all(self, entries: Sequence[_Row]) -> list[Stored]:
-        """Raises LedgerError, PayloadError."""
-
-    def prune(self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event]) -> wire.Gap | None:
-        """Raises LedgerError."""
-
-    def keep_head(self) -> None:
-        """Write the head beside the ledger."""
-
-    def tidy(self) -> None:
-        """Raises LedgerError."""
-
-    def close(self) -> None:
-        """Release the files."""
-
-    def set_aside(self, name: str) -> Path:
-        """Raises LedgerError."""
-
-
-_Row: TypeAlias = "tuple[wire.Event, bytes | None]"
+_STUCK_S = 5.0
+_STUCK = "the ledger's disk does not answer"
 
 
 class _Entry:
@@ -130,8 +94,9 @@ class Recorder:
         committed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.fault: str | None = _STARTING  # why nothing is committed now
         self.lost = 0  # events since the start that never reached the disk
+        self._fault: str | None = _STARTING
+        self._turned_at = float("inf")  # s, monotonic
         self._ledger = ledger
         self._setting = setting
         self._now_utc = now_utc
@@ -147,9 +112,16 @@ class Recorder:
         self._aside_again_at = float("-inf")
         self._retry_at = float("-inf")
         self._prune_at = float("-inf")
+        self._clocks = (float("-inf"), 0.0)  # UTC less monotonic, s; since when, s monotonic
         self._rows = 0  # since the last look at what is too old or too much
         self._said_at = float("-inf")
         self._workers = (Worker("recorder", self.step), Worker("patience", self.be_patient))
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing is committed now; also that the thread hangs, or is dead."""
+        stuck = self._clock() - self._turned_at > _STUCK_S
+        return self._fault or (_STUCK if stuck else None)
 
     @property
     def undelivered(self) -> int:
@@ -192,7 +164,7 @@ class Recorder:
         while self._gather(0) and self._usable() and self._clock() < until:
             self._commit(_BATCH)
         if self._pending:
-            log.error("%d events are lost: %s", len(self._pending), self.fault or "no time to write them")
+            log.error("%d events are lost: %s", len(self._pending), self._fault or "no time to write them")
 
     def close(self) -> None:
         """Release the ledger, unless its disk hangs."""
@@ -225,6 +197,7 @@ class Recorder:
 
     def step(self) -> None:
         """Wait a moment for events; commit what there is; keep house."""
+        self._turned_at = self._clock()
         usable = self._usable()
         waiting = self._gather(0.0 if usable and self._pending else _IDLE_S)
         if not usable:
@@ -232,7 +205,7 @@ class Recorder:
             return
         if waiting or self._gap or self._damage or self._untold:
             self._commit(_BATCH)
-        if self.fault is None and self._inbox.empty():
+        if self._fault is None and self._inbox.empty():
             self._keep_house()
 
     def _gather(self, wait_s: float) -> bool:
@@ -256,20 +229,34 @@ class Recorder:
 
     def _usable(self) -> bool:
         """Whether the ledger takes events, after another attempt to open it where it is time."""
-        if self.fault is None and self._ledger.damaged is None:
+        if self._fault is None and self._ledger.damaged is None:
             return True
-        if self.fault is not None and self._clock() < self._retry_at:
+        if self._fault is not None and self._clock() < self._retry_at:
             return False
         self._retry_at = self._clock() + _RETRY_S
         try:
             if self._ledger.damaged is not None:
                 self._set_aside(self._ledger.damaged)
             self._gap = self._ledger.open()
+            self._find_committed()
         except LedgerError as error:
             self._refused(error)
         else:
             self._recover()
-        return self.fault is None
+        return self._fault is None
+
+    def _find_committed(self) -> None:
+        """A commit that failed may be on the disk all the same: what is there is not written again."""
+        late = []
+        while self._pending and (stored := self._ledger.find(self._pending[0].event.id)):
+            entry = self._pending.popleft()
+            if not entry.go_on() and entry.has_gone_on:
+                late.append(stored.seq)
+        self._follow_up(late)
+
+    def _follow_up(self, late: list[int]) -> None:
+        """Say next of these numbers that the door did not wait for the disk."""
+        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
 
     def _set_aside(self, damaged: str) -> None:
         """Make room for a new ledger; once a minute at most, or a bad disk would fill with them."""
@@ -283,17 +270,17 @@ class Recorder:
         log.critical("LedgerDamaged: %s", self._damage)
 
     def _fail(self, error: LedgerError) -> None:
-        now, self.fault = self._clock(), str(error)
+        now, self._fault = self._clock(), str(error)
         if now - self._said_at >= _TELL_EVERY_S:
             self._said_at = now
             log.error("events are not recorded, the door works on: %s", error)
 
     def _recover(self) -> None:
-        if self.fault != _STARTING:
+        if self._fault != _STARTING:
             log.warning(
                 "events are recorded again; %d waited, %d were lost", len(self._pending), self._untold
             )
-        self.fault, self._said_at = None, float("-inf")
+        self._fault, self._said_at = None, float("-inf")
 
     def _commit(self, limit: int) -> None:
         """Commit the oldest events, at most `limit`, and let those go on that waited for them."""
@@ -312,15 +299,14 @@ class Recorder:
         self._gap = self._damage = None
         with self._counting:
             self._untold -= lost
-        late = [stored[row].seq for row, entry in waiting if not entry.go_on()]
-        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
+        self._follow_up([stored[row].seq for row, entry in waiting if not entry.go_on()])
         self._rows += len(rows)
         self._ledger.keep_head()  # after what waited for the disk, before anything is sent
         self._committed()
 
-    def _rows_of(self, batch: list[_Entry]) -> tuple[list[_Row], list[tuple[int, _Entry]], int]:
+    def _rows_of(self, batch: list[_Entry]) -> tuple[list[Row], list[tuple[int, _Entry]], int]:
         """What to commit; which rows somebody waits for; how many lost events it stands for."""
-        rows: list[_Row] = [(event, None) for event in self._preface()]
+        rows: list[Row] = [(event, None) for event in self._preface()]
         waiting: list[tuple[int, _Entry]] = []
         for entry in batch:
             rows.append((entry.event, entry.details))
@@ -353,7 +339,7 @@ class Recorder:
         """An event that could never be sent takes no number; its neighbours do."""
         if len(batch) > 1:
             for _ in batch:
-                if self.fault is None and self._pending:
+                if self._fault is None and self._pending:
                     self._commit(1)
             return
         log.error("an event is lost: %s", error)
@@ -382,11 +368,18 @@ class Recorder:
         gap = self._ledger.prune(
             None if now is None else now.timestamp(),
             lambda gap: wire.dropped(gap, _stamp(), self._setting()),
+            now is not None and self._is_steady(now.timestamp()),
         )
         if gap is not None:
             log.info("EventsDropped: %s to %s: %s", gap.first, gap.last, gap.why)
             self._ledger.keep_head()
             self._committed()
+
+    def _is_steady(self, now_utc: float) -> bool:
+        now = self._clock()
+        if abs(now_utc - now - self._clocks[0]) > _JUMP_S:
+            self._clocks = (now_utc - now, now)
+        return now - self._clocks[1] >= _STEADY_S
 
 
 def _stamp() -> wire.Stamp:

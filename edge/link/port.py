@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from edge.link import wire
 from edge.link.vitals import Vitals
@@ -55,6 +57,49 @@ class Events(Protocol):
 
     def delivered(self, seq: int) -> None:
         """Everything up to `seq` was delivered: moves the cursor."""
+
+
+Row: TypeAlias = "tuple[wire.Event, bytes | None]"  # an event, and what of it stays on the door
+
+
+class Keeper(Protocol):
+    """The ledger as who writes to it sees it."""
+
+    damaged: str | None
+
+    @property
+    def head(self) -> wire.ChainHead:
+        """Number and digest of the last event."""
+
+    @property
+    def undelivered(self) -> int:
+        """How many events wait for delivery."""
+
+    def open(self) -> wire.Gap | None:
+        """Raises LedgerError."""
+
+    def append_all(self, entries: Sequence[Row]) -> list[Stored]:
+        """Raises LedgerError, PayloadError."""
+
+    def find(self, which: str | int) -> Stored | None:
+        """The record with this id or number. Raises LedgerError."""
+
+    def prune(
+        self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event], steady: bool
+    ) -> wire.Gap | None:
+        """Raises LedgerError."""
+
+    def keep_head(self) -> None:
+        """Write the head beside the ledger."""
+
+    def tidy(self) -> None:
+        """Raises LedgerError."""
+
+    def close(self) -> None:
+        """Release the files."""
+
+    def set_aside(self, name: str) -> Path:
+        """Raises LedgerError."""
 
 
 class Link(Protocol):
