@@ -7,6 +7,7 @@ lock that leaves the state directory one writer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -128,7 +129,8 @@ def create_database(path: Path, application_id: int, fill: Callable[[sqlite3.Con
                 fill(connection)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if new.with_name(f"{new.name}-wal").exists():  # a full disk: what is committed lies beside it
-            raise GalleryError(f"{path}: no room for a new database")
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise GalleryError(f"{path}: no room for a new database") from full
         new.rename(path)
         _sync_folder(path.parent)
 

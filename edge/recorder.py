@@ -37,7 +37,11 @@ _PRUNE_EVERY_S = 600.0
 _PRUNE_ROWS = 1000
 _ASIDE_EVERY_S = 60.0
 _TELL_EVERY_S = 60.0
+_STEADY_S = 7 * 86400.0  # a clock that agrees with the monotonic one for so long
+_JUMP_S = 3600.0  # to within this, is believed also where it makes very much old at once
 _STARTING = "starting"
+_STUCK_S = 5.0
+_STUCK = "the ledger's disk does not answer"
 
 
 class _Entry:
@@ -92,8 +96,9 @@ class Recorder:
         committed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.fault: str | None = _STARTING  # why nothing is committed now
         self.lost = 0  # events since the start that never reached the disk
+        self._fault: str | None = _STARTING
+        self._turned_at = float("inf")  # s, monotonic
         self._ledger = ledger
         self._setting = setting
         self._now_utc = now_utc
@@ -110,9 +115,16 @@ class Recorder:
         self._aside_again_at = float("-inf")
         self._retry_at = float("-inf")
         self._prune_at = float("-inf")
+        self._clocks = (float("-inf"), 0.0)  # UTC less monotonic, s; since when, s monotonic
         self._rows = 0  # since the last look at what is too old or too much
         self._said_at = float("-inf")
         self._workers = (Worker("recorder", self.step), Worker("patience", self.be_patient))
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing is committed now; also that the thread hangs, or is dead."""
+        stuck = self._clock() - self._turned_at > _STUCK_S
+        return self._fault or (_STUCK if stuck else None)
 
     @property
     def undelivered(self) -> int:
@@ -155,7 +167,7 @@ class Recorder:
         while self._gather(0) and self._usable() and self._clock() < until:
             self._commit(_BATCH)
         if self._pending:
-            log.error("%d events are lost: %s", len(self._pending), self.fault or "no time to write them")
+            log.error("%d events are lost: %s", len(self._pending), self._fault or "no time to write them")
 
     def close(self) -> None:
         """Release the ledger, unless its disk hangs."""
@@ -189,6 +201,7 @@ class Recorder:
 
     def step(self) -> None:
         """Wait a moment for events; commit what there is; keep house."""
+        self._turned_at = self._clock()
         usable = self._usable()
         waiting = self._gather(0.0 if usable and self._pending else _IDLE_S)
         if not usable:
@@ -196,7 +209,7 @@ class Recorder:
             return
         if waiting or self._gap or self._damage or self._untold:
             self._commit(_BATCH)
-        if self.fault is None and self._inbox.empty():
+        if self._fault is None and self._inbox.empty():
             self._keep_house()
 
     def _gather(self, wait_s: float) -> bool:
@@ -223,20 +236,34 @@ class Recorder:
 
     def _usable(self) -> bool:
         """Whether the ledger takes events, after another attempt to open it where it is time."""
-        if self.fault is None and self._ledger.damaged is None:
+        if self._fault is None and self._ledger.damaged is None:
             return True
-        if self.fault is not None and self._clock() < self._retry_at:
+        if self._fault is not None and self._clock() < self._retry_at:
             return False
         self._retry_at = self._clock() + _RETRY_S
         try:
             if self._ledger.damaged is not None:
                 self._set_aside(self._ledger.damaged)
             self._gap = self._ledger.open()
+            self._find_committed()
         except LedgerError as error:
             self._refused(error)
         else:
             self._recover()
-        return self.fault is None
+        return self._fault is None
+
+    def _find_committed(self) -> None:
+        """A commit that failed may be on the disk all the same: what is there is not written again."""
+        late = []
+        while self._pending and (stored := self._ledger.find(self._pending[0].event.id)):
+            entry = self._pending.popleft()
+            if not entry.go_on() and entry.has_gone_on:
+                late.append(stored.seq)
+        self._follow_up(late)
+
+    def _follow_up(self, late: list[int]) -> None:
+        """Say next of these numbers that the door did not wait for the disk."""
+        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
 
     def _set_aside(self, damaged: str) -> None:
         """Make room for a new ledger; once a minute at most, or a bad disk would fill with them."""
@@ -250,17 +277,17 @@ class Recorder:
         log.critical("LedgerDamaged: %s", self._damage, extra=said("LedgerDamaged"))
 
     def _fail(self, error: LedgerError) -> None:
-        now, self.fault = self._clock(), str(error)
+        now, self._fault = self._clock(), str(error)
         if now - self._said_at >= _TELL_EVERY_S:
             self._said_at = now
             log.error("events are not recorded, the door works on: %s", error)
 
     def _recover(self) -> None:
-        if self.fault != _STARTING:
+        if self._fault != _STARTING:
             log.warning(
                 "events are recorded again; %d waited, %d were lost", len(self._pending), self._untold
             )
-        self.fault, self._said_at = None, float("-inf")
+        self._fault, self._said_at = None, float("-inf")
 
     def _commit(self, limit: int) -> None:
         """Commit the oldest events, at most `limit`, and let those go on that waited for them."""
@@ -279,8 +306,7 @@ class Recorder:
         self._gap = self._damage = None
         with self._counting:
             self._untold -= lost
-        late = [stored[row].seq for row, entry in waiting if not entry.go_on()]
-        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
+        self._follow_up([stored[row].seq for row, entry in waiting if not entry.go_on()])
         for (event, _), kept in zip(rows, stored, strict=True):
             self._tell(event, kept.seq)
         self._rows += len(rows)
@@ -328,7 +354,7 @@ class Recorder:
         """An event that could never be sent takes no number; its neighbours do."""
         if len(batch) > 1:
             for _ in batch:
-                if self.fault is None and self._pending:
+                if self._fault is None and self._pending:
                     self._commit(1)
             return
         log.error("an event is lost: %s", error)
@@ -358,12 +384,19 @@ class Recorder:
         gap = self._ledger.prune(
             None if now is None else now.timestamp(),
             lambda gap: wire.dropped(gap, _stamp(), self._setting()),
+            now is not None and self._is_steady(now.timestamp()),
         )
         if gap is not None:
             words = f"EventsDropped: {gap.first} to {gap.last}: {gap.why}"
             log.info("%s", words, extra=said("EventsDropped", COUNT=gap.count))
             self._ledger.keep_head()
             self._committed()
+
+    def _is_steady(self, now_utc: float) -> bool:
+        now = self._clock()
+        if abs(now_utc - now - self._clocks[0]) > _JUMP_S:
+            self._clocks = (now_utc - now, now)
+        return now - self._clocks[1] >= _STEADY_S
 
 
 def _stamp() -> wire.Stamp:

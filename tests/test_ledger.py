@@ -437,3 +437,40 @@ def test_a_view_reads_beside_who_writes_and_writes_nothing(path):
 def test_a_view_of_nothing_says_so(path):
     with pytest.raises(LedgerError, match="expected a ledger, got none"):
         LedgerView(path)
+
+
+def test_a_clock_in_2099_makes_nothing_old_until_it_has_run_evenly_for_long(path):
+    ledger, in_2099 = opened(path), BEGAN + 27_000 * DAY_S
+    ledger.append_all([(a_notice(str(day), BEGAN + day * DAY_S), None) for day in range(5)])
+    assert ledger.prune(in_2099, gap_event, steady=False) is None
+    ledger.append(a_notice("Started", in_2099))
+    assert ledger.prune(in_2099, gap_event, steady=False) is None
+    gap = ledger.prune(in_2099, gap_event, steady=True)
+    assert (gap.first, gap.last) == (1, 5)
+
+
+def test_records_of_a_clock_that_was_in_2099_keep_no_others_from_growing_old(path):
+    ledger = opened(path, keep_days=10)
+    for at in (27_000, 0, 27_000, 1, 15):
+        ledger.append(a_notice("", BEGAN + at * DAY_S))
+    gap = ledger.prune(BEGAN + 16 * DAY_S, gap_event, steady=False)
+    assert (gap.first, gap.last, numbers_of(path)) == (1, 4, [5, 6])
+    assert ledger.verify() is None
+
+
+def test_a_ledger_with_records_beyond_its_head_is_damaged_and_not_stuck(path):
+    written(path, 3)
+    tamper(path, "INSERT INTO events SELECT 4, id, at, payload, details FROM events WHERE seq = 3")
+    with pytest.raises(LedgerDamaged, match="expected 3 to be the last record, got 4"):
+        Ledger(path).open()
+
+
+def test_two_who_write_one_ledger_damage_nothing_and_the_second_goes_on_from_the_firsts_number(path):
+    one, other = opened(path), opened(path)
+    one.append(a_notice("1"))
+    with pytest.raises(LedgerError) as caught:
+        other.append(a_notice("2"))
+    assert not isinstance(caught.value, LedgerDamaged)
+    other.open()
+    assert other.append(a_notice("2")).seq == 2
+    assert other.verify() is None

@@ -120,13 +120,13 @@ def test_what_the_ledger_let_go_before_it_was_sent_is_passed_over(tmp_path):
     assert scene.sent() == list(range(gap.last + 1, 202))
 
 
-def test_a_chain_that_began_anew_is_sent_from_its_begin(scene, tmp_path):
+def test_of_a_ledger_in_place_of_a_damaged_one_what_is_new_is_sent(scene, tmp_path):
     scene.add(30)
     scene.sent()
     scene.ledger.set_aside("x")
     scene.ledger.open()
     scene.add(2)
-    assert scene.sent() == [1, 2]
+    assert scene.sent() == [31, 32]
 
 
 def test_a_ledger_that_can_not_be_read_is_told_once_and_tried_again(scene, caplog, monkeypatch):

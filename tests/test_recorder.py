@@ -314,3 +314,110 @@ def test_a_stop_commits_what_waits(scene):
     with closing(LedgerView(scene.path)) as view:
         assert view.head.seq == 250
         assert view.verify() is None
+
+
+def test_a_text_that_is_no_unicode_is_recorded_without_it(scene):
+    scene.recorder.post(a_notice("/dev/\udcff"))
+    scene.grant()
+    scene.step()
+    assert details_told(scene.path) == ["CameraFault /dev/?", "CameraFault opened"]
+
+
+def test_an_event_that_can_be_no_text_is_lost_alone_and_stops_no_other(scene):
+    scene.recorder.post(wire.Notice("", 0, "", "", "\udcff", 1, True, "CameraFault", ""))
+    scene.grant()
+    scene.step()
+    assert (scene.happened[0], scene.recorder.lost) == ("opened", 1)
+    assert details_told(scene.path)[0] == "CameraFault opened"
+
+
+def test_a_commit_that_failed_only_seemingly_is_not_made_twice(scene, monkeypatch):
+    scene.step()
+
+    def fail(*_):
+        raise LedgerError("disk I/O error")
+
+    monkeypatch.setattr(scene.ledger, "_after_commit", fail)
+    scene.recorder.post(a_notice("a"))
+    scene.grant("b")
+    scene.step()
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_IDLE_S", 0.0)
+    scene.recorder.post(a_notice("c"))
+    scene.step(1.1)
+    assert [line for line in details_told(scene.path) if "Unsynced" not in line] == [
+        "CameraFault a",
+        "CameraFault b",
+        "CameraFault c",
+    ]
+    assert [e.detail[:9] for e in told(scene.path) if e.kind == "EventUnsynced"] == ["number 2:"]
+    assert scene.happened[0] == "b"
+    assert scene.ledger.verify() is None
+
+
+def test_a_disk_without_room_for_a_first_ledger_is_no_damage_and_tried_each_second(scene, monkeypatch):
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge.disk.os.open", no_room)
+    for _ in range(3):
+        scene.step(1.1)
+    assert scene.recorder.fault == f"{scene.path}: No space left on device"
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_IDLE_S", 0.0)
+    scene.recorder.post(a_notice("after"))
+    scene.step(1.1)
+    assert details_told(scene.path) == ["CameraFault after"]
+
+
+def test_a_damaged_ledger_whose_head_is_lost_too_repeats_no_number_that_is_known(scene):
+    scene.recorder.post(a_notice())
+    scene.step()
+    scene.path.with_suffix(".head").unlink()
+    scene.ledger.damaged = "events.db: database disk image is malformed"
+    scene.step()
+    assert numbers_of(scene.path) == [2, 3]
+
+
+def test_a_hanging_disk_is_a_fault_that_can_be_seen(tmp_path):
+    ledger = DiskLedger(tmp_path / "events.db")
+    now = [100.0]
+    recorder = Recorder(ledger, lambda: SETTING, lambda: None, clock=lambda: now[0])
+    recorder.start()
+    wait_until(lambda: recorder.fault is None, "the ledger is open")
+    ledger.moves.clear()
+    recorder.post(a_notice())
+    wait_until(lambda: ledger.history[-1] == "append", "the disk hangs")
+    now[0] += 6
+    assert recorder.fault == "the ledger's disk does not answer"
+    ledger.moves.set()
+    wait_until(lambda: recorder.fault is None, "the disk is back")
+    recorder.stop()
+    recorder.close()
+
+
+def test_a_dead_recorder_is_a_fault_that_can_be_seen_and_its_grants_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    now, opened = [100.0], threading.Event()
+
+    faults = [RuntimeError()]
+
+    def die():
+        if faults:
+            raise faults.pop()
+
+    ledger = DiskLedger(tmp_path / "events.db")
+    recorder = Recorder(ledger, lambda: SETTING, lambda: None, die, clock=lambda: now[0])
+    recorder.start()
+    recorder.post(a_notice())
+    wait_until(lambda: "recorder" not in {t.name for t in threading.enumerate()}, "it is dead")
+    now[0] += 6
+    assert recorder.fault == "the ledger's disk does not answer"
+    recorder.post_then(a_notice("granted"), None, opened.set)
+    now[0] += 0.2
+    assert opened.wait(15)
+    recorder.tend()
+    wait_until(lambda: recorder.fault is None and ledger.head.seq == 3, "it was started again")
+    recorder.stop()
+    recorder.close()
+    assert details_told(tmp_path / "events.db")[1] == "CameraFault granted"

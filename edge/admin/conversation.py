@@ -132,7 +132,9 @@ class Conversation:
         until = time.monotonic() + _ANSWER_S
         while item := self._next(until):
             if isinstance(item, Heard):
-                continue  # nobody asks for what is heard while something is kept
+                if len(self._heard) < _MAX_INBOX:  # for `hear`: a bridge is pressed while it publishes
+                    self._heard.append(item)
+                continue
             if item.refused is not None:
                 raise LinkError(f"{self._where}: it refused {item.what}: {item.refused} (its access rules?)")
             if item.what == "PUBLISH" and item.mid in waiting:

@@ -36,6 +36,7 @@ _TABLES = (
 )
 _ROOM = 0.8  # of its size is left when the size makes records go, so that it does so rarely
 _DAY_S = 86400.0
+_LEAP_DAYS = 30.0  # between two records: the door was off or idle, or its clock is wrong
 _CURSOR_LAG = 500  # the cursor rides along with the next event, but is not to lag further than that
 _CHECKPOINT_ROWS = 200  # a log of some megabytes: written over and over it needs no new place on the disk
 
@@ -94,14 +95,17 @@ class Ledger:
             LedgerError: not now. LedgerDamaged: never again, `set_aside` it.
         """
         self.close()
-        kept = self._kept_head()
+        kept = max(self._kept_head(), self._head, key=lambda head: head.seq)
         with ledger_faults(self._path):
             if not self._path.exists():
-                self._create(kept or wire.GENESIS)
+                self._create(kept)
             self._connection = connect_to_database(self._path, APPLICATION_ID, write=True)
             self._connection.execute("PRAGMA wal_autocheckpoint=0")  # `tidy` does, while nobody waits
             head, cursor = read_chain(self._connection)
-            oldest = self._connection.execute("SELECT min(seq) FROM events").fetchone()[0]
+            ends = "SELECT (SELECT min(seq) FROM events), (SELECT max(seq) FROM events)"  # without a scan
+            oldest, newest = self._connection.execute(ends).fetchone()
+            if newest is not None and newest > head.seq:  # the next number is taken: no event would fit
+                raise LedgerDamaged(f"{self._path}: expected {head.seq} to be the last record, got {newest}")
             gap = self._go_on_from(head, kept, oldest)
             view = LedgerView(self._path)
         with self._turn:
@@ -111,12 +115,10 @@ class Ledger:
         self.damaged = None
         return gap
 
-    def _go_on_from(
-        self, head: wire.ChainHead, kept: wire.ChainHead | None, oldest: int | None
-    ) -> wire.Gap | None:
+    def _go_on_from(self, head: wire.ChainHead, kept: wire.ChainHead, oldest: int | None) -> wire.Gap | None:
         """The chain goes on from the further of the two heads, so that no number is used twice."""
-        self._head = head if kept is None or kept.seq <= head.seq else kept
-        if kept is not None and kept.seq == head.seq and kept != head:
+        self._head = head if kept.seq <= head.seq else kept
+        if kept.seq == head.seq and kept != head:
             log.error("%s: is not what %s was kept for", self._path, _head_path(self._path))
         if self._head.seq > head.seq:
             first = head.seq + 1
@@ -148,19 +150,23 @@ class Ledger:
         self._after_commit(head, len(rows))
         return [Stored(row[0], row[3]) for row in rows]
 
-    def prune(self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event]) -> wire.Gap | None:
+    def prune(
+        self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event], steady: bool = True
+    ) -> wire.Gap | None:
         """Let go what is too old or too much; in the same commit an event says what went.
 
         Args:
             now_utc: s since 1970; None: the clock is not trusted, nothing is too old.
             gap_event: makes that event.
+            steady: whether the clock has run evenly for long. Else nothing goes by age that is followed
+                by a leap in the records' time: a clock set to 2099 makes everything old.
 
         Raises:
             LedgerError: nothing has changed.
         """
         with ledger_faults(self._path):
             connection = self._writable()
-            gap = self._too_old(connection, now_utc) or self._too_much(connection)
+            gap = self._too_old(connection, now_utc, steady) or self._too_much(connection)
             if gap is None or gap.last is None:
                 return None
             head, rows = self._numbered([(gap_event(gap), None)])
@@ -192,8 +198,7 @@ class Ledger:
         with ledger_faults(self._path):
             connection = self._writable()
             if self._cursor - self._kept_cursor >= _CURSOR_LAG:
-                with transaction(connection):
-                    self._write_chain(connection, self._head)
+                self._write_cursor(connection)
             if self._in_log >= _CHECKPOINT_ROWS:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 self._in_log = 0
@@ -208,8 +213,8 @@ class Ledger:
         if connection is None:
             return
         # the cursor; without it events are delivered twice, that is all
-        with contextlib.suppress(sqlite3.Error), transaction(connection):
-            self._write_chain(connection, self._head)
+        with contextlib.suppress(sqlite3.Error):
+            self._write_cursor(connection)
         connection.close()
 
     def set_aside(self, name: str) -> Path:
@@ -223,12 +228,12 @@ class Ledger:
                     part.rename(aside.with_name(aside.name + end))
         return aside
 
-    def _kept_head(self) -> wire.ChainHead | None:
+    def _kept_head(self) -> wire.ChainHead:
         try:
-            return read_head(self._path)
+            return read_head(self._path) or wire.GENESIS
         except LedgerError as error:
             log.error("%s: what was kept of the chain's head is not believed", error)
-            return None
+            return wire.GENESIS
 
     def _create(self, head: wire.ChainHead) -> None:
         """A ledger without records, whose chain goes on from `head`."""
@@ -263,22 +268,44 @@ class Ledger:
         connection.execute("UPDATE chain SET seq = ?, prev = ?, cursor = ?", (head.seq, head.prev, cursor))
         self._kept_cursor = cursor
 
+    def _write_cursor(self, connection: sqlite3.Connection) -> None:
+        """It alone: the head in the file may be newer than is known here, after a commit that failed."""
+        cursor = self._cursor
+        with transaction(connection):
+            connection.execute("UPDATE chain SET cursor = ?", (cursor,))
+        self._kept_cursor = cursor
+
     def _after_commit(self, head: wire.ChainHead, rows: int) -> None:
         self._head = head
         self._in_log += rows
 
-    def _too_old(self, connection: sqlite3.Connection, now_utc: float | None) -> wire.Gap | None:
-        """Once a day: what is older than `keep_days`, when something is so by a day."""
+    def _too_old(
+        self, connection: sqlite3.Connection, now_utc: float | None, steady: bool
+    ) -> wire.Gap | None:
+        """Once a day: what is older than `keep_days`, when something is so by a day.
+
+        A record of the future, from when the clock was wrong, is as old as those around it.
+        """
         if now_utc is None or now_utc - self._keep_s - _DAY_S < 0:
             return None
-        oldest = connection.execute("SELECT seq, at FROM events ORDER BY seq LIMIT 1").fetchone()
-        if oldest is None or not oldest[1] < wire.rfc3339(now_utc - self._keep_s - _DAY_S):
+        now, limit = wire.rfc3339(now_utc + _DAY_S), wire.rfc3339(now_utc - self._keep_s)
+        oldest = connection.execute("SELECT at FROM events WHERE at <= ? ORDER BY seq LIMIT 1", (now,))
+        if not (oldest.fetchone() or (now,))[0] < wire.rfc3339(now_utc - self._keep_s - _DAY_S):
             return None
-        young = "SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1"
-        kept = connection.execute(young, (wire.rfc3339(now_utc - self._keep_s),)).fetchone()
-        last = kept[0] - 1 if kept else self._head.seq
-        days = self._keep_s / _DAY_S
-        return wire.Gap(oldest[0], last, last - oldest[0] + 1, f"older than {days:g} days")
+        young = "SELECT seq, at FROM events WHERE at BETWEEN ? AND ? ORDER BY seq LIMIT 1"
+        kept, kept_at = connection.execute(young, (limit, now)).fetchone() or (self._head.seq + 1, now)
+        if not steady and self._leaps(connection, kept, kept_at, limit):
+            return None
+        first, last = connection.execute("SELECT min(seq) FROM events").fetchone()[0], kept - 1
+        return wire.Gap(first, last, last - first + 1, f"older than {self._keep_s / _DAY_S:g} days")
+
+    @staticmethod
+    def _leaps(connection: sqlite3.Connection, kept: int, kept_at: str, limit: str) -> bool:
+        """Whether a long time is said to lie between the last record that would go and number `kept`."""
+        old = "FROM events WHERE seq < ? AND at < ? ORDER BY seq DESC LIMIT 1"
+        between = f"SELECT julianday(?) - julianday(at) {old}"
+        days: float = connection.execute(between, (kept_at, kept, limit)).fetchone()[0]
+        return days > _LEAP_DAYS
 
     def _too_much(self, connection: sqlite3.Connection) -> wire.Gap | None:
         def pragma(name: str) -> int:

@@ -31,7 +31,11 @@ def ledger_faults(path: Path) -> Iterator[None]:
         raise
     except sqlite3.OperationalError as error:  # full, read-only, busy, input/output
         raise LedgerError(f"{path}: {error}") from error
+    except sqlite3.IntegrityError as error:  # a number is taken: another process writes here too
+        raise LedgerError(f"{path}: {error}") from error
     except (sqlite3.Error, GalleryError) as error:
+        if isinstance(error.__cause__, (OSError, sqlite3.OperationalError)):  # where a new one is made
+            raise LedgerError(str(error)) from error
         raise LedgerDamaged(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from error

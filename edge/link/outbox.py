@@ -61,8 +61,6 @@ class Outbox:
 
     def take(self) -> Stored | None:
         """The oldest event that may be sent now."""
-        if self._taken > self._ledger.head.seq:  # a chain that began anew
-            self.take_back()
         self._taken = max(self._taken, self._ledger.cursor)  # nothing before it is wanted any more
         if len(self._under_way) >= WINDOW or not self._may_go_further():
             return None

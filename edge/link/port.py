@@ -59,11 +59,11 @@ class Events(Protocol):
         """Everything up to `seq` was delivered: moves the cursor."""
 
 
-Row: TypeAlias = "tuple[wire.Event, bytes | None]"  # an event, and the details that stay on the door
+Row: TypeAlias = "tuple[wire.Event, bytes | None]"  # an event, and what of it stays on the door
 
 
 class Keeper(Protocol):
-    """The ledger as the recorder sees it."""
+    """The ledger as who writes to it sees it."""
 
     damaged: str | None
 
@@ -81,7 +81,12 @@ class Keeper(Protocol):
     def append_all(self, entries: Sequence[Row]) -> list[Stored]:
         """Raises LedgerError, PayloadError."""
 
-    def prune(self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event]) -> wire.Gap | None:
+    def find(self, which: str | int) -> Stored | None:
+        """The record with this id or number. Raises LedgerError."""
+
+    def prune(
+        self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event], steady: bool
+    ) -> wire.Gap | None:
         """Raises LedgerError."""
 
     def keep_head(self) -> None:

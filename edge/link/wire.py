@@ -279,7 +279,7 @@ def _finite(number: float | None, digits: int) -> float | None:
 def _short(text: str) -> str:
     """At most `_MAX_TEXT` bytes of UTF-8: the size limit of a message counts bytes."""
     data = text.encode("utf-8", "replace")
-    return text if len(data) <= _MAX_TEXT else data[: _MAX_TEXT - 3].decode("utf-8", "ignore") + "…"
+    return data.decode() if len(data) <= _MAX_TEXT else data[: _MAX_TEXT - 3].decode("utf-8", "ignore") + "…"
 
 
 # The chain
@@ -323,7 +323,7 @@ def _head_after(event: Event, payload: bytes) -> ChainHead:
 
 
 def encode(message: Status | State | Event | ChainHead) -> bytes:
-    """JSON; long texts are cut. Raises PayloadError above MAX_BYTES."""
+    """JSON; long texts are cut. Raises PayloadError: above MAX_BYTES, or a text that is no Unicode."""
     if isinstance(message, Status):
         why_not = [_short(why) for why in message.why_not[:_MAX_TEXTS]]
         ledger_fault = message.ledger_fault and _short(message.ledger_fault)
@@ -334,7 +334,10 @@ def encode(message: Status | State | Event | ChainHead) -> bytes:
             fault=message.fault and _short(message.fault),
             gallery_refusal=message.gallery_refusal and _short(message.gallery_refusal),
         )
-    payload = msgspec.json.encode(message)
+    try:
+        payload = msgspec.json.encode(message)
+    except UnicodeEncodeError as error:  # a file name that is none reaches a text as half of a letter
+        raise PayloadError(f"{type(message).__name__}: expected Unicode, got {error.reason}") from error
     if len(payload) > MAX_BYTES:
         raise PayloadError(
             f"{type(message).__name__}: expected at most {MAX_BYTES} bytes, got {len(payload)}"
