@@ -129,10 +129,12 @@ class Reporter:
             self._last_refusal = event.reason
             self.publish_state()
 
-    def post_then(self, event: wire.Event, details: bytes | None, then: Callable[[], None]) -> None:
+    def post_then(
+        self, event: wire.Event, details: bytes | None, then: Callable[[], None], by: float
+    ) -> None:
         """Log and record an event that something waits for; see Recorder."""
         self._tell(event)
-        self._recorder.post_then(event, details, then)
+        self._recorder.post_then(event, details, then, by)
 
     def _tell(self, event: wire.Event) -> None:
         story.tell(event)
