@@ -27,6 +27,7 @@ from edge.values import Attempt, Deny, Gallery, Grant, Observation, Reason
 from edge.vision.loop import Seen
 
 _CARD_FRESH_S = 1.0  # the door must get to a card's grant within this
+_FOR_THE_DOOR_S = 0.05  # of a grant's freshness is left to it: else a slow disk makes every grant stale
 _SAME_CARD_S = 2.0  # a card held to the reader is read again and again: one presentation
 
 
@@ -47,8 +48,11 @@ class Record(Protocol):
     def post(self, event: Event, details: bytes | None = None) -> None:
         """Record an event; `details` stay on the door."""
 
-    def post_then(self, event: Event, details: bytes | None, then: Callable[[], None]) -> None:
-        """Record an event; `then` runs when it is on the disk, or has waited long enough."""
+    def post_then(self, event: Event, details: bytes | None, then: Callable[[], None], by: float) -> None:
+        """Record an event; `then` runs when it is on the disk, or has waited long enough.
+
+        At the latest at `by`: s, monotonic.
+        """
 
 
 class Gate(Protocol):
@@ -237,7 +241,7 @@ class Attendant:
         def ask() -> None:  # when the event is on the disk, or has waited long enough
             self._door.grant(replace(grant, extended=right.extended), valid_until, answer)
 
-        self._report(attempt, PERMITTED, ask)
+        self._report(attempt, PERMITTED, ask, valid_until - _FOR_THE_DOOR_S)
         return True
 
     def _is_enrolled(self, grant: Grant) -> bool:
@@ -246,15 +250,19 @@ class Attendant:
         return grant.distance is None or (gallery is not None and grant.subject in gallery.subjects)
 
     def _report(
-        self, attempt: Attempt, right: str = NOT_ASKED, then: Callable[[], None] | None = None
+        self,
+        attempt: Attempt,
+        right: str = NOT_ASKED,
+        then: Callable[[], None] | None = None,
+        by: float = float("inf"),
     ) -> None:
-        """Record an attempt. `right`: what the rights said; `then`: see Record."""
+        """Record an attempt. `right`: what the rights said; `then`, `by`: see Record."""
         event = attempt_event(attempt, self._stamp(), self._setting())
         details = encode_details(details_of(attempt, event, right))
         if then is None:
             self._record.post(event, details)
         else:
-            self._record.post_then(event, details, then)
+            self._record.post_then(event, details, then, by)
 
     @staticmethod
     def _stamp() -> Stamp:

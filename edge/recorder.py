@@ -105,7 +105,7 @@ class Recorder:
         self._committed = committed
         self._clock = clock
         self._inbox: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
-        self._grants: queue.SimpleQueue[_Entry] = queue.SimpleQueue()  # in order of their time
+        self._grants: queue.SimpleQueue[_Entry] = queue.SimpleQueue()  # each over PATIENCE_S after it came
         self._pending: deque[_Entry] = deque()
         self._told: set[str] = set()  # ids of those that the log has without a number
         self._counting = threading.Lock()
@@ -137,13 +137,16 @@ class Recorder:
         """Hand over an event. Never blocks, never raises. `details` stay on the door."""
         self._take(_Entry(event, details))
 
-    def post_then(self, event: wire.Event, details: bytes | None, then: Callable[[], None]) -> None:
-        """Hand over an event; `then` runs once it is on the disk, or can't be, or after PATIENCE_S.
+    def post_then(
+        self, event: wire.Event, details: bytes | None, then: Callable[[], None], by: float
+    ) -> None:
+        """Hand over an event; `then` runs once it is on the disk, or can't be, or it is time.
 
+        It is time after PATIENCE_S, or at `by` (s, monotonic) when that is sooner.
         `then` is called on a thread of the recorder's and neither blocks nor raises. When it ran
         before the commit, an EventUnsynced follows in the chain.
         """
-        entry = _Entry(event, details, then, self._clock() + PATIENCE_S)
+        entry = _Entry(event, details, then, min(self._clock() + PATIENCE_S, by))
         self._grants.put(entry)
         self._take(entry)
 
@@ -189,7 +192,7 @@ class Recorder:
     # Thread "patience"
 
     def be_patient(self) -> None:
-        """Wait a moment for a grant; let it go on when its time is over. They come in order of time."""
+        """Wait a moment for a grant; let it go on when its time is over, or the time of one before it."""
         try:
             entry = self._grants.get(timeout=_IDLE_S)
         except queue.Empty:

@@ -128,10 +128,12 @@ class Reporter:
             self._last_refusal = event.reason
             self.publish_state()
 
-    def post_then(self, event: wire.Event, details: bytes | None, then: Callable[[], None]) -> None:
+    def post_then(
+        self, event: wire.Event, details: bytes | None, then: Callable[[], None], by: float
+    ) -> None:
         """Record an event that something waits for; see Recorder."""
         self._meter.note(event)
-        self._recorder.post_then(event, details, then)
+        self._recorder.post_then(event, details, then, by)
 
     def on_state(self, status: DoorStatus) -> None:
         """The door is something else now."""

@@ -91,14 +91,16 @@ class FakeRecord:
         self.details: list[bytes | None] = []
         self.hold = False
         self.held: list[Callable[[], None]] = []
+        self.by: list[float] = []
 
     def post(self, event: Event, details: bytes | None = None) -> None:
         self.told.append(event)
         self.details.append(details)
 
-    def post_then(self, event: Event, details: bytes | None, then: Callable[[], None]) -> None:
+    def post_then(self, event: Event, details: bytes | None, then: Callable[[], None], by: float) -> None:
         self.post(event, details)
         self.held.append(then)
+        self.by.append(by)
         if not self.hold:
             self.let_go()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from events import a_notice
+from events import BEGAN, DAY_S, a_notice, gap_event
 from signing import AT, keys_of, new_signer
 
 from edge.link import dsse, orders
@@ -99,3 +99,17 @@ def test_refusals_are_told_once_a_minute_with_their_count(scene):
     scene.take(scene.ack(99))
     assert (len(scene.told), scene.desk.refused) == (2, 6)
     assert scene.told[1].endswith("; 4 more since the last")
+
+
+def test_an_ack_of_what_was_dropped_meanwhile_moves_nothing_and_accuses_nobody(scene):
+    ack = scene.ack(5)
+    assert scene.ledger.prune(BEGAN + 200 * DAY_S, gap_event).last == 10
+    assert scene.take(ack) is None
+    assert (scene.ledger.cursor, scene.desk.refused, scene.told) == (0, 0, [])
+
+
+def test_an_ack_that_comes_while_the_ledger_can_not_be_read_accuses_nobody(scene):
+    ack = scene.ack(5)
+    scene.ledger.close()
+    assert scene.take(ack) is None
+    assert (scene.desk.refused, scene.told) == (0, [])

@@ -323,6 +323,12 @@ def test_the_door_is_asked_when_the_grant_is_recorded_and_not_before():
     assert [grant for grant, _ in scene.door.asked] == [Grant("kian", 0.0)]
 
 
+def test_the_record_leaves_the_door_time_to_follow_a_grant_before_it_is_stale():
+    scene = Scene(FACE)
+    scene.look("kian", 1)
+    assert scene.record.by == [scene.door.asked[0][1] - 0.05]
+
+
 @pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.OTHER])
 def test_a_door_that_is_known_to_refuse_is_not_asked_and_the_denial_is_told_once_in_a_while(reason):
     scene = Scene(FACE)

@@ -64,8 +64,8 @@ class Scene:
         self.now += seconds
         self.recorder.step()
 
-    def grant(self, what: str = "opened") -> None:
-        self.recorder.post_then(a_notice(what), None, lambda: self.happened.append(what))
+    def grant(self, what: str = "opened", by: float = float("inf")) -> None:
+        self.recorder.post_then(a_notice(what), None, lambda: self.happened.append(what), by)
 
 
 @pytest.fixture
@@ -85,7 +85,10 @@ def test_events_of_one_moment_are_one_commit_in_their_order(scene):
 
 def test_a_grant_goes_on_when_its_event_is_on_the_disk_and_before_anything_is_sent(scene):
     scene.recorder.post_then(
-        a_notice("granted"), None, lambda: scene.happened.append(f"opened with {numbers_of(scene.path)}")
+        a_notice("granted"),
+        None,
+        lambda: scene.happened.append(f"opened with {numbers_of(scene.path)}"),
+        float("inf"),
     )
     assert scene.happened == []
     scene.step()
@@ -134,7 +137,7 @@ def test_with_its_threads_a_hanging_disk_holds_up_nobody_who_posts_and_no_grant(
     ledger.moves.clear()
     recorder, opened = Recorder(ledger, lambda: SETTING, lambda: None), threading.Event()
     recorder.start()
-    recorder.post_then(a_notice("granted"), None, opened.set)
+    recorder.post_then(a_notice("granted"), None, opened.set, float("inf"))
     assert opened.wait(15)
     for i in range(1500):
         recorder.post(a_notice(str(i)))
@@ -413,7 +416,7 @@ def test_a_dead_recorder_is_a_fault_that_can_be_seen_and_its_grants_go_on(tmp_pa
     wait_until(lambda: "recorder" not in {t.name for t in threading.enumerate()}, "it is dead")
     now[0] += 6
     assert recorder.fault == "the ledger's disk does not answer"
-    recorder.post_then(a_notice("granted"), None, opened.set)
+    recorder.post_then(a_notice("granted"), None, opened.set, float("inf"))
     now[0] += 0.2
     assert opened.wait(15)
     recorder.tend()
@@ -421,3 +424,11 @@ def test_a_dead_recorder_is_a_fault_that_can_be_seen_and_its_grants_go_on(tmp_pa
     recorder.stop()
     recorder.close()
     assert details_told(tmp_path / "events.db")[1] == "CameraFault granted"
+
+
+def test_a_grant_that_would_grow_stale_does_not_wait_for_the_disk_until_it_has(scene):
+    scene.step()
+    scene.grant("stale soon", by=scene.now + 0.1)
+    scene.now += 0.1
+    scene.recorder.be_patient()
+    assert scene.happened == ["stale soon"]

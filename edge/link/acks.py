@@ -7,6 +7,7 @@ refused, counted, and reported at most once a minute.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -17,6 +18,8 @@ from edge.errors import LedgerError, PayloadError
 from edge.link import dsse, orders
 from edge.link.orders import Ack
 from edge.link.port import Events
+
+log = logging.getLogger(__name__)
 
 _TELL_EVERY_S = 60.0
 
@@ -69,9 +72,13 @@ class AckDesk:
             ack = self._read(payload)
             if ack.seq < self._ledger.cursor:
                 return None  # overtaken by another
-            self._check(ack, sent)
-        except (PayloadError, LedgerError) as error:
+            if not self._check(ack, sent):
+                return None
+        except PayloadError as error:
             self._refuse(str(error))
+            return None
+        except LedgerError as error:  # no fault of the collector's, whose next ack says the same
+            log.warning("an ack can't be judged: %s", error)
             return None
         moved = ack.seq > self._ledger.cursor
         self._ledger.delivered(ack.seq)
@@ -85,13 +92,17 @@ class AckDesk:
             raise PayloadError(f"ack: expected one for {expected}, got one for {got}")
         return ack
 
-    def _check(self, ack: Ack, sent: int) -> None:
+    def _check(self, ack: Ack, sent: int) -> bool:
+        """Whether the event it is for is here; one that was dropped meanwhile can't be compared."""
         if not ack.seq <= sent:
             raise PayloadError(f"ack: expected a number of at most {sent}, the last sent, got {ack.seq}")
         stored = self._ledger.find(ack.seq)
-        if stored is None or hashlib.sha256(stored.payload).hexdigest() != ack.prev:
+        if stored is None:
+            return False
+        if hashlib.sha256(stored.payload).hexdigest() != ack.prev:
             other = "has other bytes at the collector: one of the two was restored or altered"
             raise PayloadError(f"ack: number {ack.seq} {other}")
+        return True
 
     def _refuse(self, why: str) -> None:
         self.refused += 1
