@@ -232,7 +232,7 @@ class Recorder:
             return
         if waiting or self._gap or self._damage or self._untold:
             self._commit(_BATCH)
-        if self.fault is None and self._inbox.empty():
+        if self.fault is None and (self._inbox.empty() or self._rows >= _PRUNE_ROWS):
             self._keep_house()
 
     def _gather(self, wait_s: float) -> bool:
@@ -312,8 +312,8 @@ class Recorder:
         self._gap = self._damage = None
         with self._counting:
             self._untold -= lost
-        late = [stored[row].seq for row, entry in waiting if not entry.go_on()]
-        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
+        late = [self._unsynced(stored[row].seq) for row, entry in waiting if not entry.go_on()]
+        self._pending.extendleft(_Entry(event, None) for event in reversed(late))
         self._rows += len(rows)
         self._ledger.keep_head()  # after what waited for the disk, before anything is sent
         self._committed()
@@ -368,7 +368,7 @@ class Recorder:
         self._let_go()
 
     def _keep_house(self) -> None:
-        """What makes who appends wait; only while nobody does."""
+        """What makes who appends wait; while nobody does, or after very many events."""
         try:
             if self._rows >= _PRUNE_ROWS or self._clock() >= self._prune_at:
                 self._rows, self._prune_at = 0, self._clock() + _PRUNE_EVERY_S
