@@ -7,7 +7,8 @@
 `cost`: from the hand-over of a grant's event to the moment the door is asked, and what the caller's
 thread spends; beside it, what the same disk takes for nothing but writing and fdatasync. `away`: no
 broker for so many events, then one and a collector that acks. `syncs`: under strace, whether the
-ledger's fdatasync returned before each unlock. How events fare when everything is killed: tests/event_campaign.py.
+ledger's fdatasync returned before each unlock. How events fare when everything is killed:
+tests/event_campaign.py.
 """
 
 from __future__ import annotations
