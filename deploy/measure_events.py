@@ -6,13 +6,15 @@
 
 `cost`: from the hand-over of a grant's event to the moment the door is asked, and what the caller's
 thread spends; beside it, what the same disk takes for nothing but writing and fdatasync. `away`: no
-broker for so many events, then one. `syncs`: under strace, whether each fdatasync of the ledger
-returned before its unlock. How events fare when everything is killed: tests/event_campaign.py.
+broker for so many events, then one and a collector that acks. `syncs`: under strace, whether the
+ledger's fdatasync returned before each unlock. How events fare when everything is killed:
+tests/event_campaign.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -22,21 +24,28 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from demo import broker
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from securesystemslib.signer import CryptoSigner
 
 from edge.config import MqttConfig
 from edge.door.controller import SWITCH_S, DoorController
 from edge.door_config import DoorConfig, RelayConfig
-from edge.link import wire
+from edge.link import dsse, orders, wire
+from edge.link.acks import AckDesk
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 from edge.recorder import Recorder
 from edge.values import Grant
 
 SETTING = wire.Setting(0.7, "facenet-512-int8-1", 1, simulation=True)
-PATIENCE_S = 600.0
+TOPICS = wire.Topics("hq", "front")
+PATIENCE_S = 300.0
 _FIRST = 250
 AT_ONCE = 500  # events that may wait for the disk
 
@@ -121,24 +130,55 @@ def rss_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
+@contextmanager
+def collector(port: int, signer: CryptoSigner, count: int) -> Iterator[list[int]]:
+    """The numbers of all events that come to a client, in that order; it acks every hundredth."""
+    came: list[int] = []
+    ready = threading.Event()
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+
+    def on_message(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+        seq = wire.decode_event(bytes(message.payload)).seq
+        came.append(seq)
+        if seq % 100 == 0 or seq == count:
+            digest = hashlib.sha256(message.payload).hexdigest()
+            ack = orders.Ack("hq", "front", seq, digest, wire.rfc3339(time.time()))
+            client.publish(TOPICS.ack, dsse.sign(orders.encode(ack), orders.ACK_TYPE, signer), qos=1)
+
+    client.on_message = on_message
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect("127.0.0.1", port)
+    client.subscribe(TOPICS.event, qos=1)
+    client.loop_start()
+    ready.wait(PATIENCE_S)
+    try:
+        yield came
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
 def away(folder: Path, count: int) -> dict[str, object]:
     """So many events while no broker is there; then all of them go."""
     ledger, recorder = recording(folder)
-    free = threading.Semaphore(AT_ONCE)
     rss = [rss_mb()]
     began = time.monotonic()
     for number in range(count):
-        free.acquire(timeout=PATIENCE_S)
-        recorder.post_then(granted(number), bytes(500), free.release)
+        while number - ledger.head.seq > AT_ONCE:
+            time.sleep(0.001)
+        recorder.post(granted(number), bytes(500))
     until(lambda: ledger.head.seq == count, "all are on the disk")
     stored_s = time.monotonic() - began
     rss.append(rss_mb())
-    with broker(folder) as port:
-        link = MqttLink(MqttConfig(host="127.0.0.1", port=port), wire.Topics("hq", "front"), ledger, True)
+    signer = CryptoSigner.generate_ed25519()
+    keys = {signer.public_key.keyid: signer.public_key}
+    desk = AckDesk("hq", "front", ledger, lambda: keys, print)
+    with broker(folder) as port, collector(port, signer, count) as came:
+        link = MqttLink(MqttConfig(host="127.0.0.1", port=port), TOPICS, ledger, True, acks=desk)
         link.start()
         until(lambda: link.connected, "the broker is there")
         began = time.monotonic()
-        until(lambda: ledger.undelivered == 0, "all are delivered")
+        until(lambda: ledger.undelivered == 0, "the collector has acked all")
         drained_s = time.monotonic() - began
         rss.append(rss_mb())
         link.close()
@@ -153,6 +193,7 @@ def away(folder: Path, count: int) -> dict[str, object]:
         "drained_per_s": round(count / drained_s),
         "rss_growth_mb": [round(after - rss[0], 1) for after in rss[1:]],
         "ledger_mb": round(size_mb),
+        "came_in_order": came == list(range(1, count + 1)),
         "lost": recorder.lost,
         "flaw": flaw,
         "verify_s": round(verify_s, 1),

@@ -9,6 +9,7 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     identity/  gallery, matching, rights, cards door/     the door's table, controller, lines, readers
     doorman    commands to the door             lock      doord-lock, after the daemon's end
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
+    recorder   events: to the disk first        uplink    the link to the broker, or none
     access     rights, cards, failures together clock     what time it is, and whether to believe it
     evaluate/  accuracy measured                tools/    doctor, bench, pictures
     admin/     a site: its keys, records, doors; signed, published, ordered, collected

@@ -212,7 +212,7 @@ class Recorder:
             return
         if waiting or self._gap or self._damage or self._untold:
             self._commit(_BATCH)
-        if self._fault is None and self._inbox.empty():
+        if self._fault is None and (self._inbox.empty() or self._rows >= _PRUNE_ROWS):
             self._keep_house()
 
     def _gather(self, wait_s: float) -> bool:
@@ -373,7 +373,7 @@ class Recorder:
         self._let_go()
 
     def _keep_house(self) -> None:
-        """What makes who appends wait; only while nobody does."""
+        """What makes who appends wait; while nobody does, or after very many events."""
         try:
             if self._rows >= _PRUNE_ROWS or self._clock() >= self._prune_at:
                 self._rows, self._prune_at = 0, self._clock() + _PRUNE_EVERY_S

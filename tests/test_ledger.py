@@ -474,3 +474,43 @@ def test_two_who_write_one_ledger_damage_nothing_and_the_second_goes_on_from_the
     other.open()
     assert other.append(a_notice("2")).seq == 2
     assert other.verify() is None
+
+
+def test_a_full_and_a_read_only_disk_change_nothing_and_it_goes_on_when_they_are_over(path):
+    ledger = opened(path)
+    ledger.append(a_notice("before"))
+    disk = ledger._connection
+    pages = disk.execute("PRAGMA page_count").fetchone()[0]
+    for spoil, mend, why in (
+        (f"PRAGMA max_page_count={pages}", "PRAGMA max_page_count=100000", "disk is full"),
+        ("PRAGMA query_only=ON", "PRAGMA query_only=OFF", "readonly"),
+    ):
+        head = ledger.head
+        disk.execute(spoil)
+        with pytest.raises(LedgerError, match=why) as caught:
+            ledger.append_all([(a_notice(), bytes(8000))] * 5)
+        assert not isinstance(caught.value, LedgerDamaged)
+        assert ledger.head == head
+        disk.execute(mend)
+        ledger.append(a_notice("after"))
+    assert [event.detail for event in told(path)] == ["before", "after", "after"]
+    assert ledger.verify() is None
+
+
+def test_all_can_be_too_old_at_once(path):
+    ledger = opened(path, keep_days=1)
+    ledger.append_all([(a_notice(), None)] * 3)
+    assert ledger.prune(BEGAN + 9 * DAY_S, gap_event, steady=True).last == 3
+    assert numbers_of(path) == [4]
+    assert ledger.verify() is None
+
+
+def test_a_ledger_that_is_not_what_its_head_was_kept_for_is_told(path, caplog):
+    written(path, 3)
+    kept = head_path(path).read_bytes()
+    path.unlink()
+    head_path(path).unlink()
+    written(path, 3)
+    head_path(path).write_bytes(kept)
+    Ledger(path).open()
+    assert "was kept for" in caplog.text
