@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import statistics
@@ -114,7 +115,7 @@ def cost(folder: Path, count: int) -> dict[str, object]:
             done.set()
 
         began = time.perf_counter()
-        recorder.post_then(event, details, then)
+        recorder.post_then(event, details, then, math.inf)
         calls.append((time.perf_counter() - began) * 1000)
         done.wait(PATIENCE_S)
         waits.append((at[0] - began) * 1000)
@@ -233,7 +234,7 @@ def grants(folder: Path, count: int) -> None:
             door.grant(grant, until_s, lambda _answer: opened.set())
 
         os.write(marks, f"GRANT {number}\n".encode())
-        recorder.post_then(granted(number), None, ask)
+        recorder.post_then(granted(number), None, ask, math.inf)
         opened.wait(PATIENCE_S)
         time.sleep(0.2)
     door.stop()

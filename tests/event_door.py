@@ -50,7 +50,7 @@ def run(folder: Path, port: int, count: int, rate: float) -> None:
             os.write(told, b"%d\n" % number)
             free.release()
 
-        recorder.post_then(a_notice(str(number), time.time()), None, act)
+        recorder.post_then(a_notice(str(number), time.time()), None, act, float("inf"))
 
     for number in range(done[-1] + 1 if done else 0, count):
         if not free.acquire(timeout=60):
