@@ -277,11 +277,11 @@ class Daemon:
         for reader in self.readers:
             reader.close()
         self.access.tend(at_once=True)
-        self.attendant.tell("Stopped", "the service ends, the door is locked")
         if self._control is not None:
             self._control.close()
         if self.member is not None:
             self.member.close()
+        self.attendant.tell("Stopped", "the service ends, the door is locked")  # after all who tell
         self.recorder.stop()
         self.link.close()
         self.recorder.close()
