@@ -187,6 +187,7 @@ def test_where_there_is_no_record_the_command_says_so(doord, tmp_path):
 def site(tmp_path, monkeypatch):
     """A site with the door front, its broker with the shipped rules, and a guest that is the door."""
     (tmp_path / "pass").write_text(f"{PASSPHRASE}\n")
+    (tmp_path / "pass").chmod(0o600)
     monkeypatch.setenv("DOORD_ADMIN_DIR", str(tmp_path / "hq"))
     monkeypatch.setenv("DOORD_ADMIN_PASSPHRASE_FILE", str(tmp_path / "pass"))
     with made_site(tmp_path / "hq") as opened, site_broker(opened, tmp_path / "broker") as broker:
