@@ -62,6 +62,14 @@ def test_reading_goes_on_after_any_number_and_no_further_than_wanted(path):
     assert ledger.after(10, 4) == []
 
 
+def test_nothing_is_read_that_the_head_does_not_tell_of_yet(path):
+    ledger, other = opened(path), Ledger(path)
+    ledger.append(a_notice())
+    other.open()
+    other.append(a_notice())  # as a commit of another thread's, the moment before it tells of it
+    assert [stored.seq for stored in ledger.after(0, 9)] == [1]
+
+
 def test_a_commit_is_all_or_nothing(path):
     ledger = opened(path)
     huge = wire.Notice("", 0, "", "", "m" * 9000, 1, True, "CameraFault", "")

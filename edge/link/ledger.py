@@ -336,8 +336,9 @@ class Ledger:
 
     def after(self, seq: int, limit: int) -> list[Stored]:
         """The records after number `seq`, oldest first, at most `limit`. Raises LedgerError."""
+        newest = self._head.seq  # a commit can be read a moment before `head` tells of it
         with self._reading() as view:
-            return view.after(seq, limit)
+            return [stored for stored in view.after(seq, limit) if stored.seq <= newest]
 
     def find(self, which: str | int) -> Stored | None:
         """The record with this id or number. Raises LedgerError."""
