@@ -208,7 +208,7 @@ def test_no_event_posted_while_the_broker_is_away_is_lost(tmp_path, links):
         link = connected(links(broker.port))
         post(link, event("before"))
         wait_until(lambda: details(listener) == ["before"], "the first event")
-        wait_until(lambda: not link._outbox.unsent, "its acknowledgement; else it is rightly sent again")
+        wait_until(lambda: not link._ledger.undelivered, "its acknowledgement; else it is rightly sent again")
         broker.stop(signal.SIGTERM)
         wait_until(lambda: not link.connected, "the loss is seen")
         for i in range(100):
