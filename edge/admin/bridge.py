@@ -180,9 +180,10 @@ def run(folder: BridgeFolder, stopping: threading.Event, now_utc: Callable[[], d
 
     bridge = Bridge(folder.site, folder.doors, order, now_utc)
     status = lock_entity.status_topic(folder.site)
-    failures, last_fault = 0, ""
-    while not stopping.is_set():
-        began = time.monotonic()
+    last_fault = ""
+
+    def attempt() -> None:
+        nonlocal last_fault
         try:
             with Conversation(folder.mqtt, folder.site, will=(status, b"offline")) as talk:
                 bridge.begin(talk)
@@ -195,8 +196,8 @@ def run(folder: BridgeFolder, stopping: threading.Event, now_utc: Callable[[], d
             if str(error) != last_fault:
                 log.error("%s; tried again for ever", error, extra=said("BrokerFault"))
             last_fault = str(error)
-        failures = 0 if time.monotonic() - began > broker.STEADY_S else failures + 1
-        stopping.wait(broker.pause_s(failures, _RETRY_S))
+
+    broker.keep_trying(attempt, stopping, _RETRY_S)
     notify("STOPPING=1")
 
 

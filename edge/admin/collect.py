@@ -126,22 +126,19 @@ class Collector:
         Raises:
             LinkError: with `once`, the broker can't be reached.
         """
-        failures = 0
-        while not stopping.is_set():
-            began = time.monotonic()
-            why = self._connection(stopping, once)
-            if once and why:
-                raise LinkError(f"{self._where}: {why}")
-            if once:
-                break
-            failures = 0 if time.monotonic() - began > broker.STEADY_S else failures + 1
-            if why:
-                self._say_once(
-                    f"{self._where}: {why}; tried again for ever, doors keep what is not acknowledged"
-                )
-            stopping.wait(broker.pause_s(failures, self._retry_s))
-        if once:
-            self._judge(patience_s=0.0)
+        if not once:
+            broker.keep_trying(lambda: self._attempt(stopping), stopping, self._retry_s)
+            return
+        why = None if stopping.is_set() else self._connection(stopping, once)
+        if why:
+            raise LinkError(f"{self._where}: {why}")
+        self._judge(patience_s=0.0)
+
+    def _attempt(self, stopping: threading.Event) -> None:
+        """One connection, and once why it ended."""
+        why = self._connection(stopping, once=False)
+        if why:
+            self._say_once(f"{self._where}: {why}; tried again for ever, doors keep what is not acknowledged")
 
     def _connection(self, stopping: threading.Event, once: bool) -> str | None:
         """One connection, from beginning to end; why it ended, None: it was to."""

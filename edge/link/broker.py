@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from edge.config import MqttConfig, TlsConfig
@@ -70,11 +73,24 @@ def why_unreachable(error: Exception) -> str:
     return f"can't connect: {_cause(error)}"
 
 
-def pause_s(failures: int, retry_s: tuple[float, float]) -> float:
+def _pause_s(failures: int, retry_s: tuple[float, float]) -> float:
     """How long to wait after so many failures; `retry_s`: the shortest and the longest."""
     shortest, longest = retry_s
     pause: float = min(longest, shortest * 2 ** min(failures, 10))
     return pause * random.uniform(0.5, 1)  # noqa: S311  # doors must not knock in step
+
+
+def keep_trying(attempt: Callable[[], None], stopping: threading.Event, retry_s: tuple[float, float]) -> None:
+    """`attempt` again and again until `stopping`: it connects, and returns when that is over.
+
+    The pauses between grow from the shortest to the longest of `retry_s`; what lasted STEADY_S ends that.
+    """
+    failures = 0
+    while not stopping.is_set():
+        began = time.monotonic()
+        attempt()
+        failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
+        stopping.wait(_pause_s(failures, retry_s))
 
 
 def _cause(error: Exception) -> str:

@@ -161,12 +161,7 @@ class MqttLink:
     # Thread "mqtt"
 
     def _keep_connected(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            self._connect_once()
-            failures = 0 if time.monotonic() - began > broker.STEADY_S else failures + 1
-            self._stopping.wait(broker.pause_s(failures, self._retry_s))
+        broker.keep_trying(self._connect_once, self._stopping, self._retry_s)
 
     def _connect_once(self) -> None:
         """Connect and wait until it is over."""
