@@ -189,8 +189,7 @@ class LocalDesk:
 
     def cards(self) -> list[CardRow]:
         """See Desk."""
-        rows = [CardRow.of(card) for card in self._cards().load().by_digest.values()]
-        return sorted(rows, key=lambda row: (row.subject, row.id))
+        return _card_rows(self._cards().load())
 
     def add_card(self, subject: str, card: str, enabled: bool, expires_at: int | None) -> CardRow:
         """See Desk."""
@@ -237,12 +236,15 @@ class JoinedDesk:
 
     def cards(self) -> list[CardRow]:
         """See Desk."""
-        found = self._cards() or Cards()
-        rows = [CardRow.of(card) for card in found.by_digest.values()]
-        return sorted(rows, key=lambda row: (row.subject, row.id))
+        return _card_rows(self._cards() or Cards())
 
     def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
         """Every change. Raises GalleryError."""
         raise GalleryError(f"this door is part of site {self._site}: change it there, with doord admin")
 
     enrol = enrol_camera = remove = export = import_ = add_card = change_card = _refuse
+
+
+def _card_rows(cards: Cards) -> list[CardRow]:
+    rows = [CardRow.of(card) for card in cards.by_digest.values()]
+    return sorted(rows, key=lambda row: (row.subject, row.id))
