@@ -16,19 +16,18 @@ import msgspec
 from msgspec import Meta
 
 from edge.admin.folder import OpenSite
-from edge.admin.keystore import BRIDGE, Keystore, signer_of
+from edge.admin.handed import read_description, read_signer
+from edge.admin.keystore import BRIDGE, Keystore
 from edge.admin.model import Door, Revoked
 from edge.admin.pki import BRIDGE_NAME, HOME_NAME
 from edge.admin.release import rotate
 from edge.config import Id, MqttConfig, TlsConfig
 from edge.disk import make_private_folder, write_atomically
-from edge.errors import AdminError, PayloadError
-from edge.link import dsse
+from edge.errors import AdminError
 from edge.link.wire import rfc3339
 
 FORMAT = 1
 _FILE, _ORDER_KEY, _COUNTER = "bridge.json", "order.key", "counter"
-_MAX_BYTES = 8 * 2**20
 
 
 class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,10 +119,7 @@ class BridgeFolder:
         self._folder = folder
         found = self._read()
         self.site = found.site
-        try:
-            self.signer = signer_of((folder / _ORDER_KEY).read_text(), str(folder / _ORDER_KEY))
-        except (OSError, UnicodeDecodeError) as error:
-            raise AdminError(f"{folder / _ORDER_KEY}: {error}") from None
+        self.signer = read_signer(folder / _ORDER_KEY)
         names = ("ca.pem", f"{BRIDGE_NAME}.pem", f"{BRIDGE_NAME}.key")
         tls = TlsConfig(*(str(folder / name) for name in names))
         self.mqtt = MqttConfig(host=found.broker_host, port=found.broker_port, tls=tls)
@@ -155,13 +151,7 @@ class BridgeFolder:
 
     def _read(self) -> _File:
         path = self._folder / _FILE
-        try:
-            with path.open("rb") as file:
-                found = dsse.parsed(file.read(_MAX_BYTES + 1), _File, str(path), _MAX_BYTES)
-        except OSError as error:
-            raise AdminError(f"{path}: {error.strerror}: doord admin bridge-files writes it") from None
-        except PayloadError as error:
-            raise AdminError(str(error)) from None
+        found = read_description(path, _File, ": doord admin bridge-files writes it")
         if found.doord_bridge != FORMAT:
             raise AdminError(f"{path}: expected format {FORMAT}, got {found.doord_bridge}")
         return found

@@ -15,7 +15,8 @@ from msgspec import Meta
 from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.folder import RECORDS, SITE_KEYS, OpenSite
-from edge.admin.keystore import COLLECT, Keystore, signer_of
+from edge.admin.handed import read_description, read_signer
+from edge.admin.keystore import COLLECT, Keystore
 from edge.admin.model import Door, Utc
 from edge.admin.pki import COLLECTOR_NAME
 from edge.admin.records import Records
@@ -26,7 +27,6 @@ from edge.link import dsse
 
 FORMAT = 1
 _FILE, _ACK_KEY = "collector.json", "ack.key"
-_MAX_BYTES = 8 * 2**20
 
 
 class KnownDoor(msgspec.Struct, frozen=True):
@@ -88,10 +88,7 @@ class FolderRoster:
         self._path = folder / _FILE
         found = self._read()
         self.site = found.site
-        try:
-            self.signer = signer_of((folder / _ACK_KEY).read_text(), str(folder / _ACK_KEY))
-        except (OSError, UnicodeDecodeError) as error:
-            raise AdminError(f"{folder / _ACK_KEY}: {error}") from None
+        self.signer = read_signer(folder / _ACK_KEY)
         tls = TlsConfig(str(folder / "ca.pem"), str(folder / "collector.pem"), str(folder / "collector.key"))
         self.mqtt = MqttConfig(host=found.broker_host, port=found.broker_port, tls=tls)
 
@@ -103,13 +100,7 @@ class FolderRoster:
         }
 
     def _read(self) -> _Collector:
-        try:
-            with self._path.open("rb") as file:
-                found = dsse.parsed(file.read(_MAX_BYTES + 1), _Collector, str(self._path), _MAX_BYTES)
-        except OSError as error:
-            raise AdminError(f"{self._path}: {error.strerror}") from None
-        except PayloadError as error:
-            raise AdminError(str(error)) from None
+        found = read_description(self._path, _Collector)
         if found.doord_collector != FORMAT:
             raise AdminError(f"{self._path}: expected format {FORMAT}, got {found.doord_collector}")
         return found

@@ -27,11 +27,11 @@ from securesystemslib.signer import CryptoSigner
 from edge.config import Id
 from edge.disk import KEY_BYTES, write_atomically
 from edge.errors import AdminError, GalleryError, GalleryKeyError
+from edge.link.dsse import COLLECT as COLLECT  # the name that doors know it by
 from edge.passphrase import decrypt, encrypt
 
 FORMAT = 1
 BRIDGE = "bridge"  # orders what Home Assistant asks for; none until `doord admin bridge-files`
-COLLECT = "collect"  # acknowledges events, and may order nothing
 SITE_NAMES = ("people", "rights", "publish", "commands", COLLECT)
 ROOT_NAMES = ("root", "targets")
 SITE_VARIABLE = "DOORD_ADMIN_PASSPHRASE_FILE"

@@ -21,7 +21,7 @@ from edge.errors import NotSigned, PayloadError
 
 KEYS_MAX_BYTES = 64 * 1024
 KEYS_FORMAT = 1
-COLLECTOR_NAME = "collect"
+COLLECT = "collect"
 """A key of this name may ack events and never command; all others may command and never ack."""
 _SIGNATURE_BYTES = 64  # Ed25519, RFC 8032
 
@@ -143,7 +143,7 @@ def decode_keys(data: bytes) -> Signers:
     keys: dict[str, Key] = {row.keyid: _public(row.keyid, row.key) for row in found.keys}
     if len(keys) != len(found.keys):
         raise PayloadError("command keys: expected each key once, got one twice")
-    acking = {row.keyid for row in found.keys if row.name == COLLECTOR_NAME}
+    acking = {row.keyid for row in found.keys if row.name == COLLECT}
     return Signers(
         {keyid: key for keyid, key in keys.items() if keyid not in acking},
         {keyid: key for keyid, key in keys.items() if keyid in acking},
