@@ -72,6 +72,13 @@ class Worker:
             self._beat = time.monotonic()
             self._step()
 
+    def beat(self) -> bool:
+        """A sign of life within a long step; False: another has the place of who calls, which is to end."""
+        if threading.current_thread() is not self._thread:
+            return False
+        self._beat = time.monotonic()
+        return True
+
     def ask_to_stop(self) -> None:
         """The thread ends after its step; returns at once."""
         self._stopping.set()
