@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -158,7 +157,7 @@ class MqttLink:
 
     def _connect_once(self) -> None:
         """Connect and wait until it is over."""
-        self._turn(self._connecting)
+        self._connecting.beat()
         session = Session(self._new_client())
         self._listen(session)
         try:
@@ -167,17 +166,13 @@ class MqttLink:
             self._inbox.put(Down(session, broker.why_unreachable(error)))
         else:
             self._wait_for_the_end(session)
-        session.client.cut()
-
-    @staticmethod
-    def _turn(worker: Worker) -> None:
-        """A sign of life; ends the thread when it hung and another has its place."""
-        if not worker.beat():
-            sys.exit()
+        finally:  # also when this thread hung and another has its place
+            session.client.cut()
 
     def _wait_for_the_end(self, session: Session) -> None:
         deadline = time.monotonic() + broker.CONNACK_S
-        while self._connecting.beat() and not session.over.wait(0.2):
+        while not session.over.wait(0.2):
+            self._connecting.beat()
             if self._session is not session and time.monotonic() > deadline:
                 self._inbox.put(Down(session, "no answer to CONNECT"))
                 return
@@ -226,7 +221,7 @@ class MqttLink:
     def _run(self) -> None:
         until: float | None = None
         while until is None or self._unfinished(until):
-            self._turn(self._sending)
+            self._sending.beat()
             try:
                 item = self._inbox.get(timeout=self._patience_s(until))
             except queue.Empty:

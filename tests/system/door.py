@@ -94,10 +94,11 @@ class Client(edge.link.mqtt.BoundedClient):
 
 
 edge.link.mqtt.BoundedClient = Client
-edge.link.mqtt._STUCK_S = 8.0  # so long its longest pause is not waited for
+edge.link.mqtt._STUCK_S = 8.0
 config = load_config(CONFIG)
 start_logging(DOOR=config.door_id, SITE=config.site)
 daemon = build(config, lines=Lines(), open_source=Camera)
+daemon.link._retry_s = (0.5, 2.0)  # a pause is shorter than what counts as hanging, as in the package
 
 
 def on_told(_signal: int, _frame: object) -> None:
