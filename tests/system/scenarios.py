@@ -78,6 +78,7 @@ class Bench:
 
     def instead(self, what: str) -> None:
         """The next start runs `door.py what` in place of `doord run`; the rest of the unit stays."""
+        self.machine.run("systemctl", "stop", UNIT)
         self.machine.run("rm", "-f", RECORD)
         command = f"/usr/bin/python3.11 -I /srv/door.py {what} {CONFIG} {RECORD}"
         self.machine.write(DROP_IN, f"[Service]\nExecStart=\nExecStart={command}\n")
