@@ -23,6 +23,7 @@ from edge.cli_log import log_commands
 from edge.cli_site import site_commands
 from edge.config import DEFAULT_PATH, NO_PAD, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError
+from edge.log_view import printable
 from edge.values import DISTANCE_CEILING
 
 EX_CONFIG = 78
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: DoordError, code: int) -> int:
-    print(f"doord: {error}", file=sys.stderr)  # noqa: T201  # the command's own voice
+    for line in f"doord: {error}".splitlines():
+        print(printable(line), file=sys.stderr)  # noqa: T201  # the command's own voice
     return code
 
 

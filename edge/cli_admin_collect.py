@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from edge.cli_admin_common import STORE, Actions, Parsers, folder, now, opened, show
 from edge.cli_common import say, say_json
 from edge.errors import AdminError
+from edge.log_view import printable
 
 if TYPE_CHECKING:
     from edge.admin.collector import Roster
@@ -61,9 +63,9 @@ def _run(options: argparse.Namespace, path: Path) -> int:
     def tell(finding: Finding) -> None:
         found.append(finding)
         del found[1:]  # one is enough for the exit code
-        say_json(finding) if options.json else say(
-            f"{finding.at}  {finding.door}  {finding.kind}: {finding.detail}"
-        )
+        words = f"{finding.at}  {finding.door}  {finding.kind}: {finding.detail}"
+        say_json(finding) if options.json else say(printable(words))
+        sys.stdout.flush()  # under systemd it is no terminal, and a finding is of now
 
     with StateLock(path.parent), EventStore(path, roster.site) as store:
         Collector(roster, store, tell, lines).run(stopping, options.once)

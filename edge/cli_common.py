@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from edge.config import DEFAULT_PATH, Config, load_config
+from edge.log_view import one_line
 
 
 def say(*lines: str) -> None:
@@ -19,7 +20,7 @@ def say(*lines: str) -> None:
 
 def say_json(value: object) -> None:
     """One line of JSON; bytes in base64."""
-    say(msgspec.json.encode(value).decode())
+    say(one_line(msgspec.json.encode(value).decode()))
 
 
 def tell(options: argparse.Namespace, words: str, **facts: object) -> None:

@@ -42,7 +42,7 @@ class Desk:
         """The kinds of what was found."""
         with self.store.transaction():
             taken = self.intake.take(messages, self.roster.doors(), NOW + timedelta(seconds=later_s))
-        self.intake.told(taken.findings)
+        self.intake.told(taken.findings, NOW + timedelta(seconds=later_s))
         self.ack = taken.acks["front"].seq if "front" in taken.acks else self.ack
         return [f"{one.kind}: {one.detail}" for one in taken.findings]
 
@@ -56,7 +56,7 @@ class Desk:
     def look(self, later_s: float, patience_s: float = 0.0) -> list[Finding]:
         with self.store.transaction():
             found = self.intake.look(self.roster.doors(), NOW + timedelta(seconds=later_s), patience_s)
-        self.intake.told(found)
+        self.intake.told(found, NOW + timedelta(seconds=later_s))
         return found
 
 

@@ -210,12 +210,13 @@ class Collector:
         try:
             if any(door_of(message.topic) not in self._doors for message in batch):
                 self._doors = self._roster.doors()
+            now = self._now()
             with self._store.transaction():
-                taken = self._intake.take(batch, self._doors, self._now())
+                taken = self._intake.take(batch, self._doors, now)
         except (GalleryError, AdminError) as error:
             self._say_once(f"{error}; nothing is acknowledged until it can be stored")
             return False
-        self._intake.told(taken.findings)
+        self._intake.told(taken.findings, now)
         self.stored += taken.stored
         for message in batch:
             message.session.client.ack(message.mid, 1)
@@ -252,12 +253,13 @@ class Collector:
     def _judge(self, patience_s: float) -> None:
         try:
             self._doors = self._roster.doors()
+            now = self._now()
             with self._store.transaction():
-                found = self._intake.look(self._doors, self._now(), patience_s)
+                found = self._intake.look(self._doors, now, patience_s)
         except (GalleryError, AdminError) as error:
             self._say_once(str(error))
             return
-        self._intake.told(found)
+        self._intake.told(found, now)
         for finding in found:
             self._tell(finding)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from edge.admin.collector import KnownDoor
@@ -15,7 +15,10 @@ from edge.admin.vouching import Said, Vouching
 from edge.errors import PayloadError
 from edge.link.wire import ChainHead, rfc3339
 
-_MAX_SAID = 10_000  # findings of a run that are remembered, so as not to tell them twice
+_MAX_SAID = 10_000  # findings that are remembered, so as not to tell them twice
+_AGAIN = timedelta(hours=1)  # what goes on without end is told as often
+_FOREIGN = frozenset({"Unreadable", "Forged", "UnknownDoor"})  # whoever varies their words is told once
+_MAX_STRANGERS = 100  # names of doors that are none
 
 
 class Incoming(Protocol):
@@ -50,7 +53,7 @@ class Intake:
         self._store = store
         self._site = site
         self._vouching = Vouching(store)
-        self._said: set[tuple[str, str, str]] = set()
+        self._said: dict[tuple[str, str, str], datetime] = {}
 
     def take(self, batch: Sequence[Incoming], doors: Mapping[str, KnownDoor], now: datetime) -> Taken:
         """Store a batch. What can't be read, or is of no door of the site, is told and left out."""
@@ -77,19 +80,19 @@ class Intake:
             if any(message.topic.endswith("/event") and door_of(message.topic) == door for message in batch):
                 taken.acks |= {door: head} if (head := self._store.book(door).ackable()) else {}
         taken.stored = self._count() - before
-        taken.findings = self._kept(taken.findings)
+        taken.findings = self._kept(taken.findings, now)
         return taken
 
     def look(self, doors: Mapping[str, KnownDoor], now: datetime, patience_s: float) -> list[Finding]:
         """Doors that are silent, or whose signed events have not come for `patience_s`."""
         retired = {name: door.retired for name, door in doors.items()}
-        return self._kept(self._vouching.silent(retired, now) + self._vouching.withheld(now, patience_s))
+        return self._kept(self._vouching.silent(retired, now) + self._vouching.withheld(now, patience_s), now)
 
-    def told(self, findings: Sequence[Finding]) -> None:
-        """They are stored for good: the same is not told again in this run."""
+    def told(self, findings: Sequence[Finding], now: datetime) -> None:
+        """They are stored for good: the same is not told again within the hour."""
         if len(self._said) > _MAX_SAID:
             self._said.clear()
-        self._said.update((one.door, one.kind, one.detail) for one in findings)
+        self._said.update((_same(one), now) for one in findings)
 
     def _event(self, message: Incoming, door: str, _known: KnownDoor, now: datetime) -> list[Finding]:
         event = read_event(message.payload)
@@ -105,13 +108,23 @@ class Intake:
         row = self._store.connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()
         return int(row[0])
 
-    def _kept(self, findings: Sequence[Finding]) -> list[Finding]:
-        """Those that were not told in this run, stored; what comes without end is told once."""
-        fresh = {(one.door, one.kind, one.detail): one for one in findings}
-        kept = [one for what, one in fresh.items() if what not in self._said]
-        for one in kept:
+    def _kept(self, findings: Sequence[Finding], now: datetime) -> list[Finding]:
+        """Those that were not told within the hour, stored."""
+        self._said = {what: at for what, at in self._said.items() if timedelta() <= now - at < _AGAIN}
+        strangers = sum(kind == "UnknownDoor" for _, kind, _ in self._said)
+        kept = []
+        for what, one in {_same(one): one for one in findings}.items():
+            strangers += one.kind == "UnknownDoor"
+            if what in self._said or (one.kind == "UnknownDoor" and strangers > _MAX_STRANGERS):
+                continue
             self._store.keep(one)
+            kept.append(one)
         return kept
+
+
+def _same(finding: Finding) -> tuple[str, str, str]:
+    """What makes two findings the same."""
+    return finding.door, finding.kind, "" if finding.kind in _FOREIGN else finding.detail
 
 
 _Handler = Callable[[Intake, Incoming, str, KnownDoor, datetime], list[Finding]]

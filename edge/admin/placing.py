@@ -19,23 +19,21 @@ from msgspec import Meta
 
 from edge.config import Id
 from edge.errors import PayloadError
-from edge.link.wire import MAX_BYTES, Digest, EventId, Utc
-
-Seq = Annotated[int, Meta(ge=1, lt=2**53)]  # JSON's exact integers, and SQLite's
+from edge.link.wire import MAX_BYTES, Digest, EventId, Ordinal, Utc, unreadable
 
 
 class Head(msgspec.Struct, frozen=True):
     """What every event has, whatever else a later doord puts into it."""
 
     id: EventId
-    seq: Seq
+    seq: Ordinal
     prev: Digest
     at: Utc
     kind: Annotated[str, Meta(pattern=r"^[A-Za-z]{1,40}\Z")]
     subject: Id | None = None
     reason: Annotated[str, Meta(max_length=40)] | None = None
-    first: Seq | None = None  # of EventsDropped: what the door no longer has
-    last: Seq | None = None
+    first: Ordinal | None = None  # of EventsDropped: what the door no longer has
+    last: Ordinal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def read_event(payload: bytes) -> Arrived:
         head = msgspec.json.decode(payload, type=Head)
         payload.decode()  # msgspec skips over the text of fields it does not know
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"event: {str(error)[:200]}") from None
+        raise unreadable("event", error) from None
     return Arrived(head, payload, hashlib.sha256(payload).hexdigest())
 
 
