@@ -202,6 +202,7 @@ class Collector:
         self._up_since = time.monotonic()
         base = f"doord/{self._roster.site}/door/+"
         session.client.subscribe([(f"{base}/event", 1), (f"{base}/attestation", 1)])
+        self._say_where_we_are(session)
 
     def _take(self, batch: Sequence[Message]) -> bool:
         """Store a batch, then acknowledge it; False: the disk refuses."""
@@ -220,18 +221,31 @@ class Collector:
         self.stored += taken.stored
         for message in batch:
             message.session.client.ack(message.mid, 1)
-        for door, head in taken.acks.items():
-            self._acknowledge(batch[0].session, door, head)
+        for door, heads in taken.acks.items():
+            self._acknowledge(batch[0].session, door, heads)
         for finding in taken.findings:
             self._tell(finding)
         self._write_lines()
         return True
 
-    def _acknowledge(self, session: _Session, door: str, head: wire.ChainHead) -> None:
+    def _acknowledge(self, session: _Session, door: str, heads: Sequence[wire.ChainHead]) -> None:
         at = wire.rfc3339(self._now().timestamp())
-        payload = orders.encode(orders.Ack(self._roster.site, door, head.seq, head.prev, at))
-        envelope = dsse.sign(payload, orders.ACK_TYPE, self._roster.signer)
-        session.client.publish(f"{wire.Topics(self._roster.site, door).event}/ack", envelope, qos=1)
+        for head in heads:
+            payload = orders.encode(orders.Ack(self._roster.site, door, head.seq, head.prev, at))
+            envelope = dsse.sign(payload, orders.ACK_TYPE, self._roster.signer)
+            session.client.publish(wire.Topics(self._roster.site, door).ack, envelope, qos=1)
+
+    def _say_where_we_are(self, session: _Session) -> None:
+        """To each door what it acknowledged last: a door with more to send sends it now, not in minutes."""
+        try:
+            with self._store.transaction():
+                heads = {door: self._store.book(door).last_heads() for door in self._doors}
+        except GalleryError as error:
+            self._say_once(str(error))
+            return
+        for door, last in heads.items():
+            if not self._doors[door].retired:
+                self._acknowledge(session, door, last)
 
     def _write_lines(self) -> None:
         if self._lines is None:

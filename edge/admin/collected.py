@@ -14,7 +14,7 @@ import msgspec
 
 from edge.admin.reports import opened_attestation
 from edge.admin.status import SILENT_S
-from edge.admin.store import APPLICATION_ID
+from edge.admin.store import APPLICATION_ID, FORMAT
 from edge.disk import connect_to_database, sqlite_faults
 from edge.errors import AdminError, PayloadError
 from edge.link import dsse, orders, wire
@@ -48,6 +48,11 @@ class Collected:
             raise AdminError(f"{path}: expected collected events, got no file: doord admin collect")
         with sqlite_faults(path):
             self._connection: sqlite3.Connection = connect_to_database(path, APPLICATION_ID, write=False)
+            (found,) = self._connection.execute("SELECT format FROM meta").fetchone() or (None,)
+        if found != FORMAT:
+            self._connection.close()
+            hint = ": doord admin collect brings it up to date" if found == 1 else ""
+            raise AdminError(f"{path}: expected events in format {FORMAT}, got {found}{hint}")
 
     def __enter__(self) -> Collected:
         return self

@@ -39,10 +39,10 @@ class Incoming(Protocol):
 
 @dataclass(slots=True)
 class Taken:
-    """What a batch led to. `acks`: door -> the event up to which all may be acknowledged."""
+    """What a batch led to. `acks`: door -> what to acknowledge, see DoorBook.heads."""
 
     stored: int = 0
-    acks: dict[str, ChainHead] = field(default_factory=dict)
+    acks: dict[str, list[ChainHead]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -54,12 +54,14 @@ class Intake:
         self._site = site
         self._vouching = Vouching(store)
         self._said: dict[tuple[str, str, str], datetime] = {}
+        self._placed: dict[tuple[str, int], int] = {}  # door, chain -> of this batch the last number
 
     def take(self, batch: Sequence[Incoming], doors: Mapping[str, KnownDoor], now: datetime) -> Taken:
         """Store a batch. What can't be read, or is of no door of the site, is told and left out."""
         taken = Taken()
         before = self._count()
         touched = set()
+        self._placed = {}
         for message in batch:
             door = door_of(message.topic)
             handle = _HANDLERS.get(message.topic.rpartition("/")[2])
@@ -77,8 +79,8 @@ class Intake:
                 taken.findings += [Finding(rfc3339(now.timestamp()), door, kind, str(error))]
         for door in sorted(touched):
             taken.findings += self._vouching.judge(door, now)
-            if any(message.topic.endswith("/event") and door_of(message.topic) == door for message in batch):
-                taken.acks |= {door: head} if (head := self._store.book(door).ackable()) else {}
+        for (door, chain), seq in self._placed.items():
+            taken.acks.setdefault(door, []).extend(self._store.book(door).heads(chain, seq))
         taken.stored = self._count() - before
         taken.findings = self._kept(taken.findings, now)
         return taken
@@ -96,13 +98,19 @@ class Intake:
 
     def _event(self, message: Incoming, door: str, _known: KnownDoor, now: datetime) -> list[Finding]:
         event = read_event(message.payload)
-        return self._store.book(door).take(event, rfc3339(now.timestamp()), message.dup)
+        chain, told = self._store.book(door).take(event, rfc3339(now.timestamp()), message.dup)
+        self._placed[door, chain] = event.head.seq
+        return told
 
     def _attestation(self, message: Incoming, door: str, known: KnownDoor, now: datetime) -> list[Finding]:
         if not message.payload:
             return []  # the broker was told to forget it: the door was retired
         report = opened_attestation(message.payload, self._site, door, known.keys)
-        return self._vouching.heard(Said(report, message.payload, next(iter(known.keys.values()))), now)
+        told = self._vouching.heard(Said(report, message.payload, next(iter(known.keys.values()))), now)
+        if known.retired:
+            detail = "it was retired and reports: it was not switched off, or somebody has its key"
+            told.append(Finding(rfc3339(now.timestamp()), door, "Retired", detail))
+        return told
 
     def _count(self) -> int:
         row = self._store.connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()

@@ -77,8 +77,14 @@ class Chain:
 class Book(Protocol):
     """What is stored of one door."""
 
-    def chains(self) -> Sequence[Chain]:
-        """All chains; the one that grew last comes first."""
+    def current(self) -> Chain | None:
+        """The chain that was signed for, or grew, last; None: there is nothing yet."""
+
+    def ending_in(self, seq: int, digest: str) -> int | None:
+        """Which chain has this very event as its last."""
+
+    def next_number(self) -> int:
+        """Of a chain that begins now."""
 
     def chain_of(self, seq: int, digest: str) -> int | None:
         """Which chain has this very event."""
@@ -89,8 +95,8 @@ class Book(Protocol):
     def prev_at(self, chain: int, seq: int) -> str | None:
         """What an event says of the digest of the one before."""
 
-    def gap_of(self, chain: int, seq: int) -> tuple[int, int] | None:
-        """The gap, first to last, that a number lies in."""
+    def gaps_around(self, seq: int) -> Sequence[tuple[int, int, int]]:
+        """The gaps that a number lies in: chain, first, last."""
 
 
 class Where(Enum):
@@ -116,28 +122,31 @@ class Place:
 def place(event: Arrived, book: Book) -> Place:
     """Where an event belongs."""
     seq = event.head.seq
-    chains = book.chains()
-    if not chains:
+    current = book.current()
+    if current is None:
         return Place(Where.FIRST, 1)
-    known = book.chain_of(seq, event.digest) if seq <= max(chain.seq for chain in chains) else None
+    known = book.chain_of(seq, event.digest)
     if known is not None:
         return Place(Where.AGAIN, known)
-    for chain in chains:
-        if (seq, event.head.prev) == (chain.seq + 1, chain.digest):
-            return Place(Where.NEXT, chain.chain)
-    current = chains[0]
+    follows = book.ending_in(seq - 1, event.head.prev)
+    if follows is not None:
+        return Place(Where.NEXT, follows)
+    found = {chain: (first, last) for chain, first, last in book.gaps_around(seq)}
+    agreeing = {chain: _agreeing(event, chain, book) for chain in found}
+    fitting = next((chain for chain in found if agreeing[chain]), current.chain)
+    if fitting in found and agreeing[fitting] is not False:
+        return Place(Where.IN_GAP, fitting, found[fitting])
     if seq > current.seq + 1:
         return Place(Where.BEHIND_GAP, current.chain, (current.seq + 1, seq - 1))
-    gap = book.gap_of(current.chain, seq)
-    if gap and _fits(event, current.chain, book):
-        return Place(Where.IN_GAP, current.chain, gap)
-    return Place(Where.FORK, max(chain.chain for chain in chains) + 1)
+    return Place(Where.FORK, book.next_number())
 
 
-def _fits(event: Arrived, chain: int, book: Book) -> bool:
-    """Whether those of its neighbours that are there agree with it."""
+def _agreeing(event: Arrived, chain: int, book: Book) -> bool | None:
+    """Whether its neighbours in the chain agree with it; None: there are none."""
     before = book.digest_at(chain, event.head.seq - 1)
     behind = book.prev_at(chain, event.head.seq + 1)
+    if before is None and behind is None:
+        return None
     return before in (None, event.head.prev) and behind in (None, event.digest)
 
 

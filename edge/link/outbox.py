@@ -47,6 +47,7 @@ class Outbox:
         self._patience_s = AGAIN_S[0]
         self._acked_at = clock()
         self._back_at = clock()  # when it last went back to what was delivered
+        self._is_asked = False
         self._said: str | None = None
 
     @property
@@ -87,14 +88,14 @@ class Outbox:
     def acked(self) -> None:
         """The collector has moved the cursor."""
         self._acked_at, self._patience_s = self._clock(), AGAIN_S[0]
+        self._is_asked = False
 
     def asked_again(self) -> None:
         """The collector repeats its last ack: something it lacks, and what was sent since goes again.
 
-        Not at once: what it lacks may be on its way.
+        Not at once: what it lacks may be on its way, and an ack of it too.
         """
-        if self._clock() - self._back_at >= ASKED_AGAIN_S:
-            self.take_back()
+        self._is_asked = True
 
     def take_back(self) -> None:
         """The connection is gone: what was not delivered goes again, in order."""
@@ -102,9 +103,12 @@ class Outbox:
         self._ahead.clear()
         self._taken = self._ledger.cursor
         self._acked_at = self._back_at = self._clock()
+        self._is_asked = False
 
     def _may_go_further(self) -> bool:
         """Whether the collector keeps up; when it has said nothing for long, from its last ack again."""
+        if self._is_asked and self._clock() - self._back_at >= ASKED_AGAIN_S:
+            self.take_back()
         ahead = self._taken - self._ledger.cursor
         if not self._by_collector or not ahead:
             self._acked_at = self._clock()
