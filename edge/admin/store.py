@@ -45,7 +45,7 @@ _SCHEMA = (
     "CREATE TABLE finding (n INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, door TEXT NOT NULL, "
     "kind TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
 )
-_UPGRADE = (_BY_NUMBER, "ALTER TABLE chain ADD COLUMN accepted TEXT", "UPDATE meta SET format = 2")
+_UPGRADE = (_BY_NUMBER, "ALTER TABLE chain ADD COLUMN accepted TEXT")
 """From format 1."""
 
 
@@ -89,9 +89,11 @@ class EventStore:
             if found is None or found[0] not in (1, FORMAT) or found[1] != site:
                 expected = f"expected events of site {site} in format {FORMAT}"
                 raise GalleryError(f"{path}: {expected}, got {found and found[:2]}")
-            with self.transaction():  # also where there is nothing to do: a disk that refuses shows now
+            with self.transaction():
                 for statement in _UPGRADE if found[0] == 1 else ():
                     self.connection.execute(statement)
+                # also where it says so: a disk that refuses shows now, not with the first event
+                self.connection.execute("UPDATE meta SET format = ?", (FORMAT,))
         except BaseException:
             self.connection.close()
             raise
