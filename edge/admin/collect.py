@@ -80,6 +80,7 @@ class Collector:
         store: its events; owned by the thread of `run` from there on.
         tell: given each finding, once.
         lines: None: no lines of JSON.
+        keep_days: how long events stay; None: for ever.
         retry_s: shortest and longest pause between attempts to connect.
         now_utc: aware.
 
@@ -94,6 +95,7 @@ class Collector:
         store: EventStore,
         tell: Callable[[Finding], None],
         lines: JsonLines | None = None,
+        keep_days: int | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
         now_utc: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -108,7 +110,7 @@ class Collector:
         self._tls = broker.tls_context(config.tls) if config.tls else None
         self._inbox: queue.Queue[_Item] = queue.Queue()
         self._doors: dict[str, KnownDoor] = roster.doors()
-        self._intake = Intake(store, roster.site)
+        self._intake = Intake(store, roster.site, keep_days)
         self._session: _Session | None = None
         self._up_since = 0.0
         self._said: set[str] = set()

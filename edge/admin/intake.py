@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from edge.admin.collector import KnownDoor
+from edge.admin.keeping import prune
 from edge.admin.placing import read_event
 from edge.admin.reports import door_of, opened_attestation
 from edge.admin.store import EventStore, Finding
@@ -49,8 +50,9 @@ class Taken:
 class Intake:
     """Stores what comes, within a transaction of the store that the caller begins and ends."""
 
-    def __init__(self, store: EventStore, site: str) -> None:
+    def __init__(self, store: EventStore, site: str, keep_days: int | None = None) -> None:
         self._store = store
+        self._keep_days = keep_days
         self._site = site
         self._vouching = Vouching(store)
         self._said: dict[tuple[str, str, str], datetime] = {}
@@ -86,9 +88,12 @@ class Intake:
         return taken
 
     def look(self, doors: Mapping[str, KnownDoor], now: datetime, patience_s: float) -> list[Finding]:
-        """Doors that are silent, or whose signed events have not come for `patience_s`."""
+        """Doors that are silent, or whose signed events don't come for `patience_s`; what is too old goes."""
         retired = {name: door.retired for name, door in doors.items()}
-        return self._kept(self._vouching.silent(retired, now) + self._vouching.withheld(now, patience_s), now)
+        found = self._vouching.silent(retired, now) + self._vouching.withheld(now, patience_s)
+        if self._keep_days is not None:
+            found += prune(self._store, self._keep_days, now)
+        return self._kept(found, now)
 
     def told(self, findings: Sequence[Finding], now: datetime) -> None:
         """They are stored for good: the same is not told again within the hour."""
