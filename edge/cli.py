@@ -30,6 +30,7 @@ from edge.config import (
     shown_source,
 )
 from edge.errors import ConfigError, DoordError
+from edge.log_view import printable
 from edge.values import DISTANCE_CEILING
 
 EX_CONFIG = 78
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: DoordError, code: int) -> int:
-    print(f"doord: {error}", file=sys.stderr)  # noqa: T201  # the command's own voice
+    for line in f"doord: {error}".splitlines():
+        print(printable(line), file=sys.stderr)  # noqa: T201  # the command's own voice
     return code
 
 

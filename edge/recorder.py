@@ -1,9 +1,9 @@
 """The thread "recorder": every event is numbered and committed here before anybody acts on it or sends it.
 
 Who posts never waits. A grant's caller hands in what comes next, and that runs once: when the event
-is on the disk, or when it can't be, or after 200 ms, whichever is first. A second thread, "patience",
-sees to the last, also while the disk hangs. What could not be committed waits in memory, up to a
-limit; what is beyond that is counted, and told in the chain when the disk is back.
+is on the disk, or when it can't be, or after 200 ms, whichever is first: `waiting` sees to the last,
+also while the disk hangs. What could not be committed waits in memory, up to a limit; what is beyond
+that is counted, and told in the chain when the disk is back.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from edge.errors import LedgerDamaged, LedgerError, PayloadError
 from edge.journal import said
 from edge.link import wire
 from edge.link.port import Keeper, Row
+from edge.waiting import Entry, Waiting
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -42,39 +43,6 @@ _JUMP_S = 3600.0  # to within this, is believed also where it makes very much ol
 _STARTING = "starting"
 _STUCK_S = 5.0
 _STUCK = "the ledger's disk does not answer"
-
-
-class _Entry:
-    """An event on its way to the disk, and what comes after it: once, whoever comes first to it."""
-
-    def __init__(
-        self,
-        event: wire.Event,
-        details: bytes | None,
-        then: Callable[[], None] | None = None,
-        until: float = 0.0,
-    ) -> None:
-        self.event = event
-        self.details = details
-        self.then = then
-        self.until = until  # s, monotonic: when it goes on without the disk
-        self._token = threading.Lock()  # taken by who goes on, and never given back
-        self._over = threading.Event()
-
-    @property
-    def has_gone_on(self) -> bool:
-        return self._token.locked()
-
-    def go_on(self) -> bool:
-        """Whether this call did it."""
-        if self.then is None or not self._token.acquire(blocking=False):
-            return False
-        self.then()
-        self._over.set()
-        return True
-
-    def wait(self, seconds: float) -> None:
-        self._over.wait(seconds)
 
 
 class Recorder:
@@ -104,9 +72,9 @@ class Recorder:
         self._now_utc = now_utc
         self._committed = committed
         self._clock = clock
-        self._inbox: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
-        self._grants: queue.SimpleQueue[_Entry] = queue.SimpleQueue()  # each over PATIENCE_S after it came
-        self._pending: deque[_Entry] = deque()
+        self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        self.waiting = Waiting(clock)
+        self._pending: deque[Entry] = deque()
         self._told: set[str] = set()  # ids of those that the log has without a number
         self._counting = threading.Lock()
         self._untold = 0  # of the lost, those that no event stands for yet
@@ -118,7 +86,7 @@ class Recorder:
         self._clocks = (float("-inf"), 0.0)  # UTC less monotonic, s; since when, s monotonic
         self._rows = 0  # since the last look at what is too old or too much
         self._said_at = float("-inf")
-        self._workers = (Worker("recorder", self.step), Worker("patience", self.be_patient))
+        self._workers = (Worker("recorder", self.step), Worker("patience", self.waiting.be_patient))
 
     @property
     def fault(self) -> str | None:
@@ -135,7 +103,7 @@ class Recorder:
 
     def post(self, event: wire.Event, details: bytes | None = None) -> None:
         """Hand over an event. Never blocks, never raises. `details` stay on the door."""
-        self._take(_Entry(event, details))
+        self._take(Entry(event, details))
 
     def post_then(
         self, event: wire.Event, details: bytes | None, then: Callable[[], None], by: float
@@ -146,8 +114,8 @@ class Recorder:
         `then` is called on a thread of the recorder's and neither blocks nor raises. When it ran
         before the commit, an EventUnsynced follows in the chain.
         """
-        entry = _Entry(event, details, then, min(self._clock() + PATIENCE_S, by))
-        self._grants.put(entry)
+        entry = Entry(event, details, then, min(self._clock() + PATIENCE_S, by))
+        self.waiting.put(entry)
         self._take(entry)
 
     def start(self) -> None:
@@ -183,28 +151,19 @@ class Recorder:
         if not any(worker.alive for worker in self._workers):
             self._ledger.close()
 
-    def _take(self, entry: _Entry) -> None:
+    def _take(self, entry: Entry) -> None:
         if self._inbox.qsize() < _WAITING:
             self._inbox.put(entry)
         else:
             self._lose(entry.event)
 
     def _lose(self, event: wire.Event) -> None:
-        story.tell(event)
+        if event.id not in self._told:
+            story.tell(event)
+        self._told.discard(event.id)
         with self._counting:
             self.lost += 1
             self._untold += 1
-
-    # Thread "patience"
-
-    def be_patient(self) -> None:
-        """Wait a moment for a grant; let it go on when its time is over, or the time of one before it."""
-        try:
-            entry = self._grants.get(timeout=_IDLE_S)
-        except queue.Empty:
-            return
-        entry.wait(max(0.0, entry.until - self._clock()))
-        entry.go_on()
 
     # Thread "recorder"
 
@@ -229,7 +188,7 @@ class Recorder:
                 self._hold(self._inbox.get_nowait())
         return bool(self._pending)
 
-    def _hold(self, entry: _Entry) -> None:
+    def _hold(self, entry: Entry) -> None:
         if len(self._pending) < _WAITING:
             self._pending.append(entry)
         else:
@@ -272,7 +231,7 @@ class Recorder:
 
     def _follow_up(self, late: list[int]) -> None:
         """Say next of these numbers that the door did not wait for the disk."""
-        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
+        self._pending.extendleft(Entry(self._unsynced(seq), None) for seq in reversed(late))
 
     def _set_aside(self, damaged: str) -> None:
         """Make room for a new ledger; once a minute at most, or a bad disk would fill with them."""
@@ -329,10 +288,10 @@ class Recorder:
         else:
             story.tell(event, seq)
 
-    def _rows_of(self, batch: list[_Entry]) -> tuple[list[Row], list[tuple[int, _Entry]], int]:
+    def _rows_of(self, batch: list[Entry]) -> tuple[list[Row], list[tuple[int, Entry]], int]:
         """What to commit; which rows somebody waits for; how many lost events it stands for."""
         rows: list[Row] = [(event, None) for event in self._preface()]
-        waiting: list[tuple[int, _Entry]] = []
+        waiting: list[tuple[int, Entry]] = []
         for entry in batch:
             rows.append((entry.event, entry.details))
             if entry.has_gone_on:
@@ -359,7 +318,7 @@ class Recorder:
         detail = f"number {seq}: the door was asked before this was on the disk"
         return wire.notice("EventUnsynced", detail, _stamp(), self._setting())
 
-    def _leave_out(self, batch: list[_Entry], error: PayloadError) -> None:
+    def _leave_out(self, batch: list[Entry], error: PayloadError) -> None:
         """An event that could never be sent takes no number; its neighbours do."""
         if len(batch) > 1:
             for _ in batch:

@@ -93,7 +93,7 @@ def test_a_grant_goes_on_when_its_event_is_on_the_disk_and_before_anything_is_se
     assert scene.happened == []
     scene.step()
     assert scene.happened == ["opened with [1]", "committed"]
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     scene.step()
     assert len(scene.happened) == 2
     assert details_told(scene.path) == ["CameraFault granted"]
@@ -104,7 +104,7 @@ def test_a_grant_that_waited_long_enough_goes_on_and_the_chain_says_so(scene):
     scene.recorder.post(a_notice("before"))
     scene.grant()
     scene.now += 0.2
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     assert scene.happened == ["opened"]
     scene.step()
     assert details_told(scene.path)[1:] == [
@@ -123,7 +123,7 @@ def test_a_grant_that_goes_on_during_the_commit_is_marked_right_behind(scene):
     thread.start()
     wait_until(lambda: scene.ledger.history == ["open", "append"], "the disk hangs")
     scene.now += 0.2
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     assert scene.happened == ["opened"]
     scene.ledger.moves.set()
     thread.join(15)
@@ -176,6 +176,17 @@ def test_the_log_does_not_wait_for_a_disk_that_refuses(scene, caplog):
     scene.step(1)
     assert [event.detail for event in told(scene.path)] == ["a", "b"]
     assert logged(caplog) == [("a", None), ("b", "2")]
+
+
+def test_an_event_that_the_log_has_already_is_not_told_again_when_it_is_lost(scene, caplog):
+    scene.step()
+    scene.ledger.refuses = NO_ROOM
+    scene.recorder.post(wire.Notice("", 0, "", "", "m" * 9000, 1, True, "CameraFault", "too large"))
+    scene.step()
+    scene.ledger.refuses = None
+    scene.step(1.1)
+    assert scene.recorder.lost == 1
+    assert [detail for detail, _ in logged(caplog) if detail == "too large"] == ["too large"]
 
 
 @pytest.mark.parametrize("why", [NO_ROOM, "attempt to write a readonly database", "disk I/O error"])
@@ -430,5 +441,5 @@ def test_a_grant_that_would_grow_stale_does_not_wait_for_the_disk_until_it_has(s
     scene.step()
     scene.grant("stale soon", by=scene.now + 0.1)
     scene.now += 0.1
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     assert scene.happened == ["stale soon"]
