@@ -36,6 +36,7 @@ _IDLE_S = 0.5
 _RETRY_S = 1.0
 _PRUNE_EVERY_S = 600.0
 _PRUNE_ROWS = 1000
+_HOUSE_AGAIN_S = 60.0  # after housekeeping failed: a full disk has room for events, not for that
 _ASIDE_EVERY_S = 60.0
 _TELL_EVERY_S = 60.0
 _STEADY_S = 7 * 86400.0  # a clock that agrees with the monotonic one for so long
@@ -83,6 +84,7 @@ class Recorder:
         self._aside_again_at = float("-inf")
         self._retry_at = float("-inf")
         self._prune_at = float("-inf")
+        self._house_at = float("-inf")
         self._clocks = (float("-inf"), 0.0)  # UTC less monotonic, s; since when, s monotonic
         self._rows = 0  # since the last look at what is too old or too much
         self._said_at = float("-inf")
@@ -175,7 +177,7 @@ class Recorder:
         if not usable:
             self._let_go()
             return
-        if waiting or self._gap or self._damage or self._untold:
+        if waiting or self._owes:
             self._commit(_BATCH)
         if self._fault is None and (self._inbox.empty() or self._rows >= _PRUNE_ROWS):
             self._keep_house()
@@ -192,6 +194,7 @@ class Recorder:
         if len(self._pending) < _WAITING:
             self._pending.append(entry)
         else:
+            entry.go_on()  # it never will be on the disk
             self._lose(entry.event)  # the newest: what came first tells how it began
 
     def _let_go(self) -> None:
@@ -202,8 +205,16 @@ class Recorder:
                 self._told.add(entry.event.id)
                 story.tell(entry.event)
 
+    @property
+    def _owes(self) -> bool:
+        """Whether the chain is to be told something that no event is."""
+        return bool(self._gap or self._damage or self._untold)
+
     def _usable(self) -> bool:
-        """Whether the ledger takes events, after another attempt to open it where it is time."""
+        """Whether to try a commit, after another attempt to open the ledger where it is time.
+
+        What failed is over when a commit works: a full disk's ledger can be opened.
+        """
         if self._fault is None and self._ledger.damaged is None:
             return True
         if self._fault is not None and self._clock() < self._retry_at:
@@ -216,9 +227,10 @@ class Recorder:
             self._find_committed()
         except LedgerError as error:
             self._refused(error)
-        else:
+            return False
+        if not (self._pending or self._owes):
             self._recover()
-        return self._fault is None
+        return True
 
     def _find_committed(self) -> None:
         """A commit that failed may be on the disk all the same: what is there is not written again."""
@@ -251,24 +263,27 @@ class Recorder:
             log.error("events are not recorded, the door works on: %s", error)
 
     def _recover(self) -> None:
-        if self._fault != _STARTING:
+        if self._fault not in (None, _STARTING):
             log.warning(
                 "events are recorded again; %d waited, %d were lost", len(self._pending), self._untold
             )
         self._fault, self._said_at = None, float("-inf")
 
-    def _commit(self, limit: int) -> None:
-        """Commit the oldest events, at most `limit`, and let those go on that waited for them."""
+    def _commit(self, limit: int) -> bool:
+        """Commit the oldest events, at most `limit`, and let those go on that waited for them.
+
+        False: the disk refuses.
+        """
         batch = list(itertools.islice(self._pending, limit))
         rows, waiting, lost = self._rows_of(batch)
         try:
             stored = self._ledger.append_all(rows)
         except PayloadError as error:
-            self._leave_out(batch, error)
-            return
+            return self._leave_out(batch, error)
         except LedgerError as error:
             self._refused(error)
-            return
+            return False
+        self._recover()
         for _ in batch:
             self._pending.popleft()
         self._gap = self._damage = None
@@ -280,6 +295,7 @@ class Recorder:
         self._rows += len(rows)
         self._ledger.keep_head()  # after what waited for the disk, before anything is sent
         self._committed()
+        return True
 
     def _tell(self, event: wire.Event, seq: int) -> None:
         """To the log, once: with its number, but where the disk kept it waiting."""
@@ -318,17 +334,15 @@ class Recorder:
         detail = f"number {seq}: the door was asked before this was on the disk"
         return wire.notice("EventUnsynced", detail, _stamp(), self._setting())
 
-    def _leave_out(self, batch: list[Entry], error: PayloadError) -> None:
-        """An event that could never be sent takes no number; its neighbours do."""
+    def _leave_out(self, batch: list[Entry], error: PayloadError) -> bool:
+        """An event that could never be sent takes no number; its neighbours do. False: the disk refuses."""
         if len(batch) > 1:
-            for _ in batch:
-                if self._fault is None and self._pending:
-                    self._commit(1)
-            return
+            return all(self._commit(1) for _ in batch if self._pending)
         log.error("an event is lost: %s", error)
         entry = self._pending.popleft()
         entry.go_on()
         self._lose(entry.event)
+        return True
 
     def _refused(self, error: LedgerError) -> None:
         if isinstance(error, LedgerDamaged):
@@ -339,13 +353,19 @@ class Recorder:
 
     def _keep_house(self) -> None:
         """What makes who appends wait; while nobody does, or after very many events."""
+        now = self._clock()
+        if now < self._house_at:
+            return
         try:
-            if self._rows >= _PRUNE_ROWS or self._clock() >= self._prune_at:
-                self._rows, self._prune_at = 0, self._clock() + _PRUNE_EVERY_S
+            if self._rows >= _PRUNE_ROWS or now >= self._prune_at:
+                self._rows, self._prune_at = 0, now + _PRUNE_EVERY_S
                 self._prune()
             self._ledger.tidy()
-        except LedgerError as error:
+        except LedgerDamaged as error:
             self._refused(error)
+        except LedgerError as error:  # nothing is lost by it; a commit shows whether events still are taken
+            self._house_at = self._prune_at = now + _HOUSE_AGAIN_S
+            log.warning("the ledger can't be tidied, events are recorded: %s", error)
 
     def _prune(self) -> None:
         now = self._now_utc()

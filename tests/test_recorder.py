@@ -27,6 +27,7 @@ class DiskLedger(Ledger):
     def __init__(self, path: Path, **limits) -> None:
         super().__init__(path, **limits)
         self.refuses: str | None = None
+        self.still = ""  # what it does all the same
         self.moves = threading.Event()
         self.moves.set()
         self.history: list[str] = []
@@ -39,10 +40,15 @@ class DiskLedger(Ledger):
         self._touch("append")
         return super().append_all(entries)
 
+    def tidy(self):
+        if self.refuses:
+            raise LedgerError(self.refuses)
+        super().tidy()
+
     def _touch(self, what: str) -> None:
         self.history.append(what)
         assert self.moves.wait(15)
-        if self.refuses:
+        if self.refuses and what != self.still:
             raise LedgerError(self.refuses)
 
 
@@ -244,6 +250,47 @@ def test_a_disk_that_refuses_from_the_start_lets_the_door_work_and_is_tried_agai
     scene.ledger.refuses = None
     scene.step(1.1)
     assert [event.kind for event in told(scene.path)] == ["CameraFault", "EventUnsynced"]
+
+
+def test_a_full_disk_whose_ledger_can_be_opened_is_one_fault_until_a_commit_works(scene, caplog):
+    scene.step()
+    scene.ledger.refuses, scene.ledger.still = NO_ROOM, "open"
+    scene.recorder.post(a_notice())
+    for _ in range(20):
+        scene.step(1.1)
+        assert scene.recorder.fault == NO_ROOM
+    scene.ledger.refuses = None
+    scene.step(1.1)
+    assert scene.recorder.fault is None
+    said = [r.getMessage() for r in caplog.records if "recorded" in r.getMessage()]
+    assert said == [
+        f"events are not recorded, the door works on: {NO_ROOM}",
+        "events are recorded again; 1 waited, 0 were lost",
+    ]
+
+
+def test_a_grant_whose_event_is_lost_waits_for_nothing(scene):
+    scene.step()
+    scene.ledger.refuses = NO_ROOM
+    for _ in range(1000):
+        scene.recorder.post(a_notice())
+    scene.step()
+    scene.grant()
+    scene.step()
+    assert (scene.recorder.lost, scene.happened) == (1, ["opened"])
+
+
+def test_housekeeping_that_a_full_disk_refuses_stops_no_event_and_is_told_once_a_minute(scene, caplog):
+    scene.step()
+    scene.ledger.refuses, scene.ledger.still = NO_ROOM, "append"
+    for _ in range(20):
+        scene.grant()
+        scene.step(2)
+        assert scene.recorder.fault is None
+    assert scene.ledger.history == ["open", *["append"] * 20]
+    assert [event.kind for event in told(scene.path)] == ["CameraFault"] * 20
+    said = [r.getMessage() for r in caplog.records if r.name == "edge.recorder"]
+    assert said == [f"the ledger can't be tidied, events are recorded: {NO_ROOM}"]
 
 
 def test_a_damaged_ledger_is_set_aside_and_the_chain_goes_on_and_says_so(scene, caplog):
