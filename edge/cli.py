@@ -21,6 +21,7 @@ from edge.cli_door import door_parser, state
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
 from edge.cli_site import site_commands
+from edge.cli_tools import tool_commands
 from edge.config import DEFAULT_PATH, NO_PAD, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError
 from edge.values import DISTANCE_CEILING
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     site_commands(command)
     log_commands(command, shared)
     command("status", _status, "what the running daemon is doing")
-    command("doctor", _doctor, "try every part the door needs")
+    tool_commands(command)
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
         "file", nargs="?", type=Path
     )
@@ -173,21 +174,8 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    from edge.tools.doctor import examine
-
-    verdicts = []
-    for finding in examine(configured(options)):
-        verdicts.append(finding.verdict)
-        if options.json:
-            say_json(finding)
-        else:
-            say(f"{finding.verdict:5} {finding.part:8} {finding.detail}")
-    return int("fail" in verdicts)
-
-
 def _check_config(options: argparse.Namespace) -> int:
-    from edge.tools.doctor import face_alone
+    from edge.tools.doctor.door import face_alone
 
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
