@@ -59,7 +59,12 @@ def _rows(rows: Iterable[tuple[str, str]]) -> list[str]:
     lines = []
     for name, words in found:
         begin = f"  {name:{wide}}  "
-        lines += textwrap.wrap(words, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)) or [
-            begin.rstrip()
-        ]
+        lines += textwrap.wrap(
+            words,
+            _WIDTH,
+            initial_indent=begin,
+            subsequent_indent=" " * len(begin),
+            break_on_hyphens=False,
+            break_long_words=False,
+        ) or [begin.rstrip()]
     return lines

@@ -56,9 +56,20 @@ def _lines(data: Mapping[str, Any], path: str, indent: str) -> Iterator[str]:
 
 def _scalar(value: object) -> str:
     """JSON, which YAML reads as it is; text without its quotes where that changes nothing."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_scalar(key)}: {_scalar(inner)}' for key, inner in value.items())}}}"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    return json.dumps(value, ensure_ascii=True)
+    return f'"{"".join(map(_letter, value))}"'
+
+
+def _letter(letter: str) -> str:
+    """As it stands between double quotes; JSON's escapes of letters above U+FFFF are none of YAML's."""
+    return letter if letter.isprintable() and letter not in '"\\' else f"\\U{ord(letter):08x}"
 
 
 def put(data: Data, path: str, value: object) -> Data:
