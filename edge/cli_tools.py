@@ -18,7 +18,9 @@ _REPORT = "commissioning.txt"
 def tool_commands(command: AddCommand) -> None:
     """The commands."""
     _setup_parser(command("setup", _setup, "a guided first start: look, ask, try, write the configuration"))
-    command("doctor", _doctor, "try every part of the unit; exit 0 all well, 1 warnings, 2 faults")
+    words = "try every part of the unit; exit 0 all well, 1 warnings, 2 faults"
+    sub = command("doctor", _doctor, words)
+    sub.add_argument("--bundle", type=Path, metavar="FILE.tar.gz", help="a file for support, without people")
 
 
 def _setup_parser(sub: argparse.ArgumentParser) -> None:
@@ -73,11 +75,16 @@ def _end_on_hangup() -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from edge.tools.doctor.bundle import write_bundle
     from edge.tools.doctor.examine import examine
     from edge.tools.doctor.finding import exit_code
 
+    path = options.config or DEFAULT_PATH
     found = []
-    for finding in examine(options.config or DEFAULT_PATH):
+    for finding in examine(path):
         found.append(finding)
         say_json(finding) if options.json else say(*finding.lines())
+    if options.bundle:
+        about = write_bundle(options.bundle, path, found)
+        print(about, file=sys.stderr)  # noqa: T201  # the command's own voice; stdout may be JSON
     return exit_code(found)
