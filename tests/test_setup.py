@@ -125,6 +125,20 @@ def test_ctrl_c_changes_nothing_and_keeps_the_answers(tmp_path):
     assert path.read_text() == before
 
 
+def test_ctrl_c_before_the_picture_leaves_no_picture(tmp_path):
+    path, picture = tmp_path / "config.yaml", tmp_path / "seen.png"
+    told = sets({**ANSWERS, "rex_line": "none", "tamper_line": "none", "unlock_s": "3", "broker": "none"})
+    told += sets({"relay_active": "high", "picture": "yes", "picture_path": str(picture)})
+    with Keyboard("-c", str(path), "--simulation", *told) as keys:
+        keys.answer("Enter ends it.", "")
+        keys.expect("Delete it now?")
+        assert picture.exists()
+        keys.type("\x03")
+        assert keys.ends() == 130
+    assert not picture.exists()
+    assert not path.exists()
+
+
 def test_answers_in_advance_ask_nothing_and_a_second_run_keeps_what_it_does_not_ask(tmp_path, capsys):
     path = tmp_path / "config.yaml"
     answers = tmp_path / "answers.yaml"

@@ -43,7 +43,7 @@ def certificates(patient: Patient) -> Said:
     mqtt = _broker(patient.config)
     if mqtt is None or mqtt.tls is None:
         return note("none are used")
-    cure = "new ones: doord admin door renew, or of whoever signs yours; then systemctl reload doord"
+    cure = "of a site: doord admin door add, and doord join here; else new files of whoever signed these"
     now = datetime.now(timezone.utc)
     found = [(term, flaw) for term in broker_trial.terms(mqtt.tls) if (flaw := term.flaw(now))]
     words = "; ".join(flaw for _, flaw in found)

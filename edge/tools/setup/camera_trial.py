@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -75,10 +74,13 @@ def _picture(talk: Talk, seen: list[Glimpse]) -> None:
     path = talk.ask("picture_path", "Where", str(PICTURE), _png)
     write_atomically(path, encode_picture(".png", annotated(best)), 0o600)
     talk.say(f"  {path} is a picture of a person, for root alone: look at it, then delete it.")
-    if talk.consent("picture_delete", "Delete it now?", True):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-    else:
+    kept = False
+    try:
+        kept = not talk.consent("picture_delete", "Delete it now?", True)
+    finally:  # also when the installer ends it here
+        if not kept:
+            path.unlink(missing_ok=True)
+    if kept:
         talk.say(f"  It stays until somebody deletes it: rm {path}")
 
 

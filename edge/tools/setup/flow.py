@@ -76,9 +76,10 @@ def run_setup(unit: Unit, talk: Terminal, simulation: bool = False) -> int:
     try:
         code = _set_up(unit, talk, simulation)
     except KeyboardInterrupt:
+        talk.say("", "Ended; nothing was changed.")
         with contextlib.suppress(OSError):  # a folder that is not there, or may not be written
             write_answers(answers, talk.given)
-            talk.say("", f"Ended; nothing was changed. To go on: doord setup --answers {answers}")
+            talk.say(f"To go on: doord setup --answers {answers}")
         raise
     answers.unlink(missing_ok=True)
     return code

@@ -97,7 +97,8 @@ class Terminal:
         if not self.interactive:
             return
         width = shutil.get_terminal_size().columns - 1
-        self._sink.write(f"\r{line[:width]:{min(width, self._drawn)}}" if line else "\n" * bool(self._drawn))
+        drawn = f"\r{line[:width].ljust(min(width, self._drawn))}" if line else "\n" * bool(self._drawn)
+        self._sink.write(drawn)
         self._sink.flush()
         self._drawn = len(line)
 
