@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryptography import x509
 
@@ -22,6 +22,7 @@ from edge.link.topics import Topics
 _ECHO_S = 5.0
 _MAX_PACKET_BYTES = 64 * 1024
 _SOON = timedelta(days=30)
+_Inbox: TypeAlias = "queue.SimpleQueue[tuple[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def echo(mqtt: MqttConfig, topics: Topics) -> None:
         ConfigError: a certificate or password file.
     """
     where = f"broker {mqtt.host}:{mqtt.port}"
-    inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    inbox: _Inbox = queue.SimpleQueue()
     client = BoundedClient(
         f"{topics.door}-doctor-{secrets.token_hex(4)}",
         mqtt,
@@ -105,18 +106,13 @@ def echo(mqtt: MqttConfig, topics: Topics) -> None:
         broker.password(mqtt),
         _MAX_PACKET_BYTES,
     )
-    client.on_fault = lambda fault: inbox.put(("lost", fault))
-    client.on_connect = lambda _c, _u, _f, reason, _p: inbox.put(("connected", reason))
-    client.on_subscribe = lambda _c, _u, _m, reasons, _p: inbox.put(("subscribed", reasons[0]))
-    client.on_publish = lambda _c, _u, _m, reason, _p: inbox.put(("published", reason))
-    client.on_disconnect = lambda _c, _u, _f, reason, _p: inbox.put(("lost", reason))
-    client.on_message = lambda _c, _u, message: inbox.put(("came", bytes(message.payload)))
+    _listen(client, inbox)
     try:
         client.open()
         _talk(client, inbox, topics.fence, where)
-    except (OSError, ValueError) as error:
-        if isinstance(error, LinkError):
-            raise
+    except LinkError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a host name that is none
         raise LinkError(f"{where}: {broker.why_unreachable(error)}") from error
     finally:
         client.disconnect()
@@ -124,7 +120,17 @@ def echo(mqtt: MqttConfig, topics: Topics) -> None:
         client.cut()
 
 
-def _talk(client: BoundedClient, inbox: queue.SimpleQueue[tuple[str, Any]], topic: str, where: str) -> None:
+def _listen(client: BoundedClient, inbox: _Inbox) -> None:
+    """What paho calls does one thing."""
+    client.on_fault = lambda fault: inbox.put(("lost", fault))
+    client.on_connect = lambda _c, _u, _f, reason, _p: inbox.put(("connected", reason))
+    client.on_subscribe = lambda _c, _u, _m, reasons, _p: inbox.put(("subscribed", reasons[0]))
+    client.on_publish = lambda _c, _u, _m, reason, _p: inbox.put(("published", reason))
+    client.on_disconnect = lambda _c, _u, _f, reason, _p: inbox.put(("lost", reason))
+    client.on_message = lambda _c, _u, message: inbox.put(("came", bytes(message.payload)))
+
+
+def _talk(client: BoundedClient, inbox: _Inbox, topic: str, where: str) -> None:
     nonce, until = f"doctor-{secrets.token_hex(8)}".encode(), time.monotonic() + _ECHO_S
     while True:
         try:

@@ -219,39 +219,36 @@ def _journal(host: Host, known: _Known) -> str:
 
 
 def _statistics(config: Config, known: _Known) -> dict[str, object]:
-    """Counts over the whole ledger, in batches."""
-    kinds: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    first = last = None
+    """Counts over the whole ledger."""
     if not config.events_path.exists():
         return {"records": 0}
     try:
-        view = LedgerView(config.events_path)
-    except DoordError as error:
+        with contextlib.closing(LedgerView(config.events_path)) as view:
+            told = {"head": view.head.seq, "undelivered": view.undelivered}
+            return told | {"bytes": config.events_path.stat().st_size} | _counted(view, known)
+    except (DoordError, OSError) as error:
         return {"fault": str(error)}
-    try:
-        after = 0
-        while records := view.after(after, _BATCH):
-            after = records[-1].seq
-            for row in _rows(records):
-                kinds[row.kind] += 1
-                reasons[row.reason or "-"] += row.kind == "AccessDenied"
-                known.subjects |= {row.subject} if row.subject else set()
-                first, last = first or row.at, row.at
-        head, waiting = view.head.seq, view.undelivered
-    except DoordError as error:
-        return {"fault": str(error), "kinds": dict(kinds)}
-    finally:
-        view.close()
+
+
+def _counted(view: LedgerView, known: _Known) -> dict[str, object]:
+    """Of which kind, why, from when to when. Raises LedgerError."""
+    kinds: Counter[str] = Counter()
+    denials: Counter[str] = Counter()
+    times: list[str] = []
+    after = 0
+    while records := view.after(after, _BATCH):
+        after = records[-1].seq
+        for row in _rows(records):
+            kinds[row.kind] += 1
+            denials.update([row.reason] if row.reason else [])
+            known.subjects |= {row.subject} if row.subject else set()
+            times = [*times[:1], row.at]
     return {
         "records": sum(kinds.values()),
-        "head": head,
-        "undelivered": waiting,
-        "first_at": first,
-        "last_at": last,
-        "bytes": config.events_path.stat().st_size,
+        "first_at": times[0] if times else None,
+        "last_at": times[-1] if times else None,
         "kinds": dict(kinds.most_common()),
-        "denials": {reason: count for reason, count in reasons.most_common() if count},
+        "denials": dict(denials.most_common()),
     }
 
 
