@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from power_cuts import Life
 
 PATIENCE_MS = 200
-SLOW_MS = 800  # from a card to the line, while every case but the first may take the 200 ms: emulated
+SLOW_MS = 1000  # from a card to the line: its grant is stale then
 MARKED_WITHIN = 200  # records: the largest commit, with a mark for each; behind it, what came during it
 _MARK = re.compile(r"number (\d+):")
 _BY_SIZE = "the ledger had more than"

@@ -35,7 +35,7 @@ PYTHON = (
     "python3",
 )
 KILLS = 100
-CUTS = 2
+CUTS = 20
 FRAMES = 100
 RELEASES = 400  # more than a whole run takes
 STATE = ("config", "gallery", "cards", "failures", "lockdown")

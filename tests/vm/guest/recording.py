@@ -36,7 +36,7 @@ from edge.values import Attempt, Deny, Grant, Observation, Reason
 UNIT = Path("/etc/systemd/system/recording.service")
 FOLDER = Path("/var/lib/recording")
 PATH = FOLDER / "events.db"
-MAX_BYTES = 3 << 20  # what a life records is not pruned in the next: the host looks for all of it
+MAX_BYTES = 3 << 19  # more than a life records: the host looks for all of it behind the cut
 PRUNE_ROWS, ROOM = 200, 0.99  # little and often, so that many a cut is of a prune
 FRESH_S = 0.95  # of a card's grant, less what is left to the door
 SETTING = wire.Setting(0.7, "facenet", 1, simulation=False)
