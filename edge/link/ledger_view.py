@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge.disk import connect_to_database
@@ -80,12 +80,14 @@ class LedgerView:
         """The records after number `seq`, oldest first, at most `limit`. Raises LedgerError."""
         wanted = "SELECT seq, payload FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         with self._turn, ledger_faults(self._path):
-            return [Stored(*row) for row in self._connection.execute(wanted, (seq, limit))]
+            rows = self._whole(self._connection.execute(wanted, (seq, limit)))
+            return [Stored(*row) for row in rows]
 
     def find(self, which: str | int) -> Stored | None:
         """The record with this id or number. Raises LedgerError."""
         row = self._one("payload", which)
-        return None if row is None else Stored(*row)
+        with ledger_faults(self._path):
+            return next((Stored(*whole) for whole in self._whole([row] if row else [])), None)
 
     def details(self, which: str | int) -> bytes | None:
         """What only the door keeps of the event with this id or number, see `details`. Raises LedgerError."""
@@ -119,11 +121,19 @@ class LedgerView:
                 # as bytes, whatever somebody has made of its type
                 wanted = "SELECT seq, CAST(payload AS BLOB) FROM events WHERE seq > ? ORDER BY seq"
                 if newest is None or newest >= head.seq:
-                    return first_flaw(self._connection.execute(wanted, (-1,)), head, witness)
-                rows = self._connection.execute(wanted, (head.seq - newest,)).fetchall()
+                    every = self._whole(self._connection.execute(wanted, (-1,)))
+                    return first_flaw(every, head, witness)
+                rows = list(self._whole(self._connection.execute(wanted, (head.seq - newest,))))
                 return first_flaw(rows, head, witness, _before(rows, head.seq - newest))
             finally:
                 self._connection.rollback()
+
+    def _whole(self, rows: Iterable[tuple[int, bytes | None]]) -> Iterator[tuple[int, bytes]]:
+        """A page of zeros reads as records without bytes, which no ledger has."""
+        for seq, payload in rows:
+            if payload is None:
+                raise LedgerDamaged(f"{self._path}: malformed: record {seq} has no bytes")
+            yield seq, payload
 
     def _one(self, column: str, which: str | int) -> tuple[int, bytes] | None:
         key = "seq" if isinstance(which, int) else "id"
