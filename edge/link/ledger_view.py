@@ -80,12 +80,13 @@ class LedgerView:
         """The records after number `seq`, oldest first, at most `limit`. Raises LedgerError."""
         wanted = "SELECT seq, payload FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         with self._turn, ledger_faults(self._path):
-            return [Stored(*row) for row in self._connection.execute(wanted, (seq, limit))]
+            return [_record(*row) for row in self._connection.execute(wanted, (seq, limit))]
 
     def find(self, which: str | int) -> Stored | None:
         """The record with this id or number. Raises LedgerError."""
         row = self._one("payload", which)
-        return None if row is None else Stored(*row)
+        with ledger_faults(self._path):
+            return None if row is None else _record(*row)
 
     def details(self, which: str | int) -> bytes | None:
         """What only the door keeps of the event with this id or number, see `details`. Raises LedgerError."""
@@ -110,7 +111,9 @@ class LedgerView:
             try:
                 head, _ = read_chain(self._connection)
                 rows = self._connection.execute("SELECT seq, payload FROM events ORDER BY seq")
-                return first_flaw(rows, head, witness)
+                return first_flaw(
+                    ((seq, _record(seq, payload).payload) for seq, payload in rows), head, witness
+                )
             finally:
                 self._connection.rollback()
 
@@ -120,6 +123,15 @@ class LedgerView:
         with self._turn, ledger_faults(self._path):
             row: tuple[int, bytes] | None = self._connection.execute(wanted, (which,)).fetchone()
             return row
+
+
+def _record(seq: int, payload: object) -> Stored:
+    """A row as it must be. Raises sqlite3.DatabaseError: SQLite makes rows of a rotted page all the same."""
+    if not isinstance(payload, bytes):
+        raise sqlite3.DatabaseError(
+            f"record {seq} is malformed: expected bytes, got {type(payload).__name__}"
+        )
+    return Stored(seq, payload)
 
 
 def read_chain(connection: sqlite3.Connection) -> tuple[wire.ChainHead, int]:
