@@ -7,6 +7,7 @@ import ctypes
 import functools
 import gc
 import logging
+import os
 import re
 import socket
 import sys
@@ -32,6 +33,7 @@ from edge.vision.pictures import load_picture
 from edge.vision.pipeline import Pipeline
 
 STRANGERS, EACH = 999, 5  # in the gallery, beside who is enrolled for this
+_SECTOR_BYTES = 512  # of /sys/class/block/*/stat, whatever the disk has
 _AT = "2026-01-01T00:00:00Z"
 
 
@@ -48,6 +50,7 @@ class Sample:
     objects: int  # that Python's collector knows
     blocks: int  # of memory that Python's objects have
     written: int  # bytes the process had the kernel write, proc(5): write_bytes
+    card: int  # bytes that reached the card's device; 0: there is none
     logged: int  # bytes that went to journald
     seq: int  # of the last event
 
@@ -74,13 +77,24 @@ class Journald:
 class Watcher:
     """Holds time while the broker has something to answer, and takes samples."""
 
-    def __init__(self, clock: VirtualTime, journald: Journald, first: int, every: int) -> None:
-        """The visits before which a sample is taken: `first`, and each `every` after it."""
+    def __init__(
+        self, clock: VirtualTime, journald: Journald, card: str | None, first: int, every: int
+    ) -> None:
+        """What to look at, and when.
+
+        Args:
+            clock: the door's.
+            journald: the door's.
+            card: the kernel's file of figures about its device.
+            first: the number of visits before the first sample.
+            every: visits between this and the next.
+        """
         self.daemon: edge.daemon.Daemon | None = None
         self.samples: list[Sample] = []
         self.problem: Exception | None = None
         self._clock = clock
         self._journald = journald
+        self._card = card
         self._first, self._every = first, every
 
     def hold(self) -> None:
@@ -121,18 +135,34 @@ class Watcher:
                 len(gc.get_objects()),
                 sys.getallocatedblocks(),
                 written(),
+                self._reached(),
                 self._journald.bytes,
                 daemon.ledger.head.seq,
             )
         )
 
+    def _reached(self) -> int:
+        if self._card is None:
+            return 0
+        os.sync()
+        return int(Path(self._card).read_text().split()[6]) * _SECTOR_BYTES
 
-def spend(clock: VirtualTime, config: str, attempts: int, idle_s: int, warm_up: int, samples: int) -> dict:
+
+def spend(
+    clock: VirtualTime,
+    config: str,
+    card: str | None,
+    attempts: int,
+    idle_s: int,
+    warm_up: int,
+    samples: int,
+) -> dict:
     """Live through a day; what was seen.
 
     Args:
         clock: of everything here.
         config: path of the door's configuration.
+        card: /sys/class/block/*/stat of what its state lies on, where that is a device of its own.
         attempts: in all.
         idle_s: in all.
         warm_up: attempts before the first sample.
@@ -141,7 +171,7 @@ def spend(clock: VirtualTime, config: str, attempts: int, idle_s: int, warm_up: 
     door = load_config(config)
     _fill_gallery(door)
     journald = Journald(Path(config).parent)
-    watcher = Watcher(clock, journald, warm_up, max(1, (attempts - warm_up) // samples))
+    watcher = Watcher(clock, journald, card, warm_up, max(1, (attempts - warm_up) // samples))
     lines = claim_door(door.door, simulation=True)
     plan, move = shots(attempts, idle_s), _contacts(lines)
     day = Day(plan, move, watcher.hold, watcher.looked, functools.partial(watcher.over, attempts))

@@ -30,7 +30,6 @@ from broker import Broker, die_with_parent
 
 HERE = Path(__file__).parent
 _LIMIT_S = 3600.0
-_SECTOR_BYTES = 512  # of /sys/class/block/*/stat, whatever the disk has
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,14 @@ class Soaked:
     events: dict[str, int]  # in the ledger, by kind
 
 
-def soak(folder: Path, attempts: int, idle_s: int, samples: int = 9, state: Path | None = None) -> Soaked:
-    """Live through it. `state`: where the door keeps its own, if not in `folder`."""
-    state = state or folder / "state"
+def soak(folder: Path, attempts: int, idle_s: int, samples: int = 9, on: Card | None = None) -> Soaked:
+    """Live through it. `on`: where the door keeps its state, if not in `folder`."""
+    state = on.mount / "state" if on else folder / "state"
     with Broker(folder / "broker") as broker:
         config = _configuration(folder, state, broker.port)
         asked = {
             "config": str(config),
+            "card": str(on.stat) if on else None,
             "attempts": attempts,
             "idle_s": idle_s,
             "warm_up": attempts // 10,
@@ -93,9 +93,17 @@ def _configuration(folder: Path, state: Path, port: int) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Card:
+    """An ext4 of its own."""
+
+    mount: Path
+    stat: Path  # the kernel's figures about its device
+
+
 @contextlib.contextmanager
-def card(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """A folder on an ext4 of its own, and the file that counts what reaches its device."""
+def card(folder: Path) -> Iterator[Card]:
+    """On a loop device, as long as the block lasts."""
     image, mount = folder / "card.img", folder / "card"
     mount.mkdir()
     with image.open("wb") as file:
@@ -104,15 +112,9 @@ def card(folder: Path) -> Iterator[tuple[Path, Path]]:
     _do("mount", "-o", "loop,noatime", image, mount)
     try:
         device = _do("findmnt", "-n", "-o", "SOURCE", mount).strip()
-        yield mount / "state", Path("/sys/class/block", Path(device).name, "stat")
+        yield Card(mount, Path("/sys/class/block", Path(device).name, "stat"))
     finally:
         _do("umount", mount)
-
-
-def reached(stat: Path) -> int:
-    """Bytes written to a block device so far, after everything waiting was."""
-    _do("sync")
-    return int(stat.read_text().split()[6]) * _SECTOR_BYTES
 
 
 def _do(*command: object) -> str:
@@ -126,10 +128,13 @@ def table(soaked: Soaked) -> str:
     rows = [names, *([f"{s[n]:.0f}" for n in names] for s in soaked.samples)]
     lines = ["".join(f"{cell:>12}" for cell in row) for row in rows]
     grown = (last["rss_kb"] - first["rss_kb"]) / first["rss_kb"]
+    day = (last["virtual_s"] - first["virtual_s"]) / 86400
+    wrote, card = ((last[n] - first[n]) / day / 1e6 for n in ("written", "card"))
     return "\n".join(
         [
             *lines,
-            f"RSS grew by {grown:.2%} after the first sample; written: {soaked.written / 1e6:.1f} MB",
+            f"RSS grew by {grown:.2%} after the first sample; written in all: {soaked.written / 1e6:.1f} MB",
+            f"since then, a day: {wrote:.1f} MB written by the process, {card:.1f} MB reached the card",
             f"ledger: {soaked.events}, {soaked.ledger_bytes / 1e6:.2f} MB, {soaked.lost} lost",
             f"journald: {soaked.log_lines} lines, {soaked.log_bytes / 1e6:.2f} MB; broker: {soaked.heard}",
         ]
@@ -145,12 +150,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name, contextlib.ExitStack() as stack:
-        state, stat = stack.enter_context(card(Path(name))) if asked.card else (None, None)
-        before = reached(stat) if stat else 0
-        soaked = soak(Path(name), asked.attempts, asked.idle_s, state=state)
+        on = stack.enter_context(card(Path(name))) if asked.card else None
+        soaked = soak(Path(name), asked.attempts, asked.idle_s, on=on)
         print(table(soaked))
-        if stat:
-            print(f"reached the card: {(reached(stat) - before) / 1e6:.1f} MB")
     if asked.json:
         asked.json.write_text(json.dumps(soaked.__dict__, indent=1))
 

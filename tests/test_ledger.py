@@ -399,16 +399,20 @@ def test_a_ledger_without_its_chain_is_damaged(path, statement):
         Ledger(path).open()
 
 
-def test_a_page_that_rotted_is_found_by_who_reads_it(path):
+@pytest.mark.parametrize("whole_pages", [True, False])
+def test_a_page_that_rotted_is_found_by_who_reads_it(path, whole_pages):
     written(path, 1000)
     content = bytearray(path.read_bytes())
-    length = len(content) // 20  # records' pages alone: opening reads none of these
-    content[4 * length : 5 * length] = bytes(length)
+    page = 1024 * (len(content) // 5120)  # of records: opening reads none of these
+    rot = slice(page, page + 20 * 1024) if whole_pages else slice(page + 512, page + 1024)
+    content[rot] = bytes(rot.stop - rot.start)
     path.write_bytes(content)
     ledger = opened(path)
-    with pytest.raises(LedgerDamaged):
-        ledger.verify()
-    assert "malformed" in ledger.damaged
+    for read in (ledger.verify, lambda: ledger.after(0, 1000)):
+        ledger.damaged = None
+        with pytest.raises(LedgerDamaged):
+            read()
+        assert "malformed" in ledger.damaged
 
 
 def test_an_event_costs_the_card_little(path):
