@@ -92,6 +92,22 @@ class Access:
         self.load_rights()
         self.load_cards()
 
+    def adopt(self, config: Config) -> None:
+        """Another configuration, its rights, the cards again. Raises ConfigError: all stays as it was."""
+        if self._joined:
+            lacking = lacking_schedule(config, self._rights) if self._rights else None
+            if lacking is not None:
+                raise ConfigError(f"the site's {lacking}")
+            self._config = config
+            return
+        try:
+            rights = checked_rights(config)
+        except ConfigError as error:
+            self._refuse(error)
+            raise
+        self._config, self._rights = config, rights
+        self.load()
+
     def put_in_force(self, rights: Rights, cards: Cards, expires_utc: datetime) -> None:
         """The site's rights and cards, believed without news until `expires_utc`."""
         self._rights, self._cards, self._expires_utc = rights, cards, expires_utc
@@ -105,8 +121,11 @@ class Access:
             if self._config.rights_file:
                 log.info("%s: rights of %d subjects", self._config.rights_file, len(self._rights.subjects))
         except ConfigError as error:
-            kept = "those before stay in force" if self._rights else "nobody has rights"
-            self._note("rights", f"{error}; {kept}")
+            self._refuse(error)
+
+    def _refuse(self, error: ConfigError) -> None:
+        kept = "those before stay in force" if self._rights else "nobody has rights"
+        self._note("rights", f"{error}; {kept}")
 
     def load_cards(self) -> None:
         """The cards alone."""

@@ -21,7 +21,15 @@ from edge.cli_door import door_parser, state
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
 from edge.cli_site import site_commands
-from edge.config import DEFAULT_PATH, NO_PAD, ModelsConfig, QualityConfig, load_config, shown_source
+from edge.config import (
+    DEFAULT_PATH,
+    DEFAULT_SOCKET,
+    NO_PAD,
+    ModelsConfig,
+    QualityConfig,
+    load_config,
+    shown_source,
+)
 from edge.errors import ConfigError, DoordError
 from edge.values import DISTANCE_CEILING
 
@@ -84,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     door_parser(command("door", state, "see and move the door by hand"), shared)
     site_commands(command)
     log_commands(command, shared)
+    sub = command("reload", _reload, "have the running daemon read its configuration again")
+    sub.add_argument("--socket", type=Path, help="of the daemon (default: as configured)")
     command("status", _status, "what the running daemon is doing")
     command("doctor", _doctor, "try every part the door needs")
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
@@ -126,12 +136,12 @@ def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge.daemon import run
     from edge.journal import start_logging
+    from edge.process import run
 
     config = configured(options)
     start_logging(options.verbose, DOOR=config.door_id, SITE=config.site)
-    return run(config)
+    return run(options.config or DEFAULT_PATH)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -170,6 +180,24 @@ def _status(options: argparse.Namespace) -> int:
         say(status)
     else:
         say(*(f"{key:14} {value}" for key, value in msgspec.json.decode(status).items()))
+    return 0
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from edge.control import RemoteDesk
+
+    refused: ConfigError | None = None
+    try:
+        path = options.socket or Path(configured(options).socket)
+    except ConfigError as error:  # the daemon refuses it too, and says so in its own log and events
+        path, refused = DEFAULT_SOCKET, error
+    desk = RemoteDesk.find(path)
+    if desk is None and refused is not None:
+        raise refused
+    if desk is None:
+        say("doord is not running here")
+        return 1
+    say(desk.reload())
     return 0
 
 

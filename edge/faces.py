@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 
 from edge.config import Config
@@ -16,6 +17,8 @@ from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+
+_LOAD_S = 20.0  # ten times what a Pi 4 takes
 
 
 class Faces:
@@ -32,10 +35,17 @@ class Faces:
         self._model_problem: str | None = None
         self._gallery_problem: str | None = "the gallery is not loaded yet"
         try:
-            self.pipeline = Pipeline.load(config.models, config.quality)
+            self.pipeline = _loaded(config)
         except ModelError as error:
             self._model_problem = str(error)
             log.error("no face grants: %s", error)
+        self.load_gallery()
+
+    def adopt(self, config: Config) -> None:
+        """Judge by another gate and other limits from now on; the gallery is read again."""
+        self._config = config
+        if self.pipeline is not None:
+            self.pipeline.gate_by(config.quality)
         self.load_gallery()
 
     def load_gallery(self) -> None:
@@ -157,6 +167,26 @@ class Faces:
             self.store.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _loaded(config: Config) -> Pipeline:
+    """The models, or none if their files or a delegate hang. Raises ModelError."""
+    came: queue.SimpleQueue[Pipeline | ModelError] = queue.SimpleQueue()
+
+    def load() -> None:
+        try:
+            came.put(Pipeline.load(config.models, config.quality))
+        except ModelError as error:
+            came.put(error)
+
+    threading.Thread(target=load, name="models", daemon=True).start()
+    try:
+        found = came.get(timeout=_LOAD_S)
+    except queue.Empty:
+        raise ModelError(f"models: expected to be loaded in {_LOAD_S:g} s, got no end of it") from None
+    if isinstance(found, ModelError):
+        raise found
+    return found
 
 
 def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> Enroller:

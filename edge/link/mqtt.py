@@ -154,7 +154,7 @@ class MqttLink:
         self._inbox.put(Close(until))
         for thread in (self._sending, self._connecting):
             if thread.is_alive():
-                thread.join(max(0.0, until - time.monotonic()) + 0.2)
+                thread.join(max(0.0, until - time.monotonic()) + 0.05)
         if self._outbox.unsent:
             log.warning("%s: %d events wait for the next start", self._where, self._outbox.unsent)
 
