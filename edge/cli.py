@@ -24,7 +24,6 @@ from edge.cli_site import site_commands
 from edge.config import (
     DEFAULT_PATH,
     DEFAULT_SOCKET,
-    NO_PAD,
     ModelsConfig,
     QualityConfig,
     load_config,
@@ -228,7 +227,8 @@ def _check_config(options: argparse.Namespace) -> int:
         say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             say("note: simulation: true, no real line is driven")
-        say(f"note: {NO_PAD}", f"note: {alone}", *notes)
+        warning = [f"note: {config.pad_warning}"] if config.pad_warning else []
+        say(*warning, f"note: {alone}", *notes)
     return 0
 
 

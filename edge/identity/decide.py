@@ -31,7 +31,7 @@ from edge.identity.attempt import (
 from edge.identity.match import expected_fpir
 from edge.identity.pad import Judged, PadRule, mean
 from edge.identity.throttle import Rule, Throttle, rule
-from edge.values import DISTANCE_CEILING, Attempt, Deny, Grant, Observation, Reason
+from edge.values import DISTANCE_CEILING, Attempt, Deny, Grant, Liveness, Observation, Reason
 
 _STILL_THERE = 1.0
 """L2 distance below which a poor frame of a subject just granted starts no new attempt: somebody
@@ -70,7 +70,8 @@ class Step:
     """What one observation led to. `alarm`: the throttle has just risen.
 
     `suspect`: whose face an attack seems to have shown, also when the event is folded into another;
-    `attack_alarm`: `pad.alarm_after` of them came within `throttle_window_s`.
+    `attack_alarm`: `pad.alarm_after` of them came within `throttle_window_s`; `asks_card`: it may be
+    alive, and a card would help.
     """
 
     state: Deciding
@@ -78,6 +79,7 @@ class Step:
     alarm: bool = False
     suspect: str | None = None
     attack_alarm: bool = False
+    asks_card: bool = False
 
 
 class Decider:
@@ -122,7 +124,11 @@ class Decider:
         decision, judged = ruled
         if isinstance(decision, Grant):
             return self._granted(state, running, decision, now, judged)
-        return self._refused(state, running, decision.reason, now, judged, grant.subject)
+        if pad is not None and pad.asks_card and judged.liveness is Liveness.UNSURE:
+            step = self._refused(state, running, decision.reason, now, judged, attack=False)
+            return replace(step, asks_card=True)
+        step = self._refused(state, running, decision.reason, now, judged)
+        return replace(step, suspect=None if judged.liveness is None else grant.subject)
 
     def tick(self, state: Deciding, now: float) -> Step:
         """Time passes; an attempt that is over ends as a refusal."""
@@ -160,15 +166,18 @@ class Decider:
         cooling = {s: t for s, t in state.cooling.items() if s != subject}
         return replace(state, cooling=cooling, barred={**state.barred, subject: now})
 
-    def count_refusal(self, state: Deciding, reason: Reason, now: float) -> Step:
-        """A refusal, here or of a claim, raises the throttle unless it says nothing of the person."""
+    def count_refusal(self, state: Deciding, reason: Reason, now: float, attack: bool = True) -> Step:
+        """A refusal, here or of a claim, raises the throttle unless it says nothing of the person.
+
+        `attack`: whether an AttackSuspected counts for the alarm.
+        """
         if reason in _NOBODYS_FAULT:
             return Step(state)
         was_raised = state.throttle.raised(now, self._config)
         throttle = state.throttle.refused(now, self._config)
         alarm = throttle.raised(now, self._config) and not was_raised
         state = replace(state, throttle=throttle)
-        if reason is not Reason.ATTACK_SUSPECTED:
+        if reason is not Reason.ATTACK_SUSPECTED or not attack:
             return Step(state, alarm=alarm)
         recent = [t for t in state.suspected if now - t < self._config.throttle_window_s]
         enough = len(recent) + 1 >= self._alarm_after
@@ -197,10 +206,10 @@ class Decider:
         reason: Reason,
         now: float,
         judged: Judged | None = None,
-        suspect: str | None = None,
+        attack: bool = True,
     ) -> Step:
         attempt = self._attempt(state, running, Deny(reason), now, judged or _not_judged(running))
-        step = replace(self.count_refusal(state, reason, now), suspect=suspect)
+        step = self.count_refusal(state, reason, now, attack)
         state = replace(step.state, running=None)
         known, others = _known(state.unknown, running.last)
         if known is not None and now - known.reported_at < self._config.repeat_s:

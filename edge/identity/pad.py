@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edge.config import PadMode
 from edge.values import Liveness
 
 Scores = Mapping[str, float]
@@ -38,6 +39,19 @@ class PadRule:
     limits: Mapping[str, Limit]  # of the layers that judge; others' scores are told only
     accepted: frozenset[Liveness]
     unjudged: bool = False
+    asks_card: bool = False  # of a face that is unsure: it is no attack as long as no card was shown
+
+
+def rule_of(mode: PadMode, limits: Mapping[str, Limit], frames: int, with_card: bool) -> PadRule | None:
+    """What a mode asks; None: nothing. `with_card`: a card claimed the subject, and the face verifies it.
+
+    Without a layer that can judge a face alone opens nothing; with a card the door works on.
+    """
+    if mode in ("off", "monitor"):
+        return None
+    stepped_up = mode == "step-up" and with_card
+    accepted = {Liveness.LIVE, Liveness.UNSURE} if stepped_up else {Liveness.LIVE}
+    return PadRule(frames, limits, frozenset(accepted), with_card, mode == "step-up" and not with_card)
 
 
 @dataclass(frozen=True, slots=True)

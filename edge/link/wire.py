@@ -36,6 +36,7 @@ NoticeKind = Literal[
     "CameraFault",
     "CameraRestored",
     "ThrottleRaised",
+    "AttackAlarm",
     "DoorFault",
     "DoorForcedOpen",
     "DoorOpenTooLong",

@@ -12,7 +12,7 @@ import msgspec
 
 from edge.access import checked_rights
 from edge.clock import believed_by_kernel
-from edge.config import NO_PAD, Config, shown_source
+from edge.config import Config, shown_source
 from edge.control import RemoteDesk
 from edge.door.chips import chip_label, find
 from edge.errors import DoordError
@@ -56,7 +56,7 @@ def examine(config: Config) -> Iterator[Finding]:
         ("broker", _broker),
     ):
         yield _tried(part, examine_part, config)
-    yield Finding("pad", "warn", NO_PAD)
+    yield _tried("pad", _pad, config)
 
 
 def _tried(part: str, examine_part: Callable[[Config], Finding], config: Config) -> Finding:
@@ -84,6 +84,16 @@ def _models(config: Config) -> Finding:
     ]
     runs = f"{detector.id} and {embedder.id} on {loaded[0].backend}"
     return Finding("models", "ok", f"{runs}, for faces to about {detector.range_m or 0:g} m")
+
+
+def _pad(config: Config) -> Finding:
+    if config.pad_warning:
+        return Finding("pad", "warn", config.pad_warning)
+    shelf = ModelShelf.open(config.models.dir)
+    models = config.pad.models or (shelf.default("pad"),)
+    for model in models:
+        load_model(shelf, shelf.entry(model, "pad"), config.models.threads, config.models.runtime)
+    return Finding("pad", "ok", f"{config.pad_mode}, by {', '.join(models)}")
 
 
 def _camera(config: Config) -> Finding:

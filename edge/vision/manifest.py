@@ -81,6 +81,8 @@ class Texture(_Entry, frozen=True):
         list[Annotated[float, msgspec.Meta(ge=0.5, le=10)]], msgspec.Meta(min_length=1, max_length=8)
     ]
     live_index: Annotated[int, msgspec.Meta(ge=0, le=99)]  # the output's place of "alive"
+    live: float = 2.0  # mean score from which a face counts as alive
+    unsure: float = 0.0  # mean score below which it counts as an attack
     gives: Literal["logits", "probabilities"] = "logits"  # what the output is: before or after softmax
     min_face_px: Annotated[float, msgspec.Meta(ge=8, le=1000)] = 48  # side of the box; below: no verdict
 
