@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Config, Id, PadMode
-from edge.disk import FileKey, write_atomically
+from edge.disk import write_atomically
 from edge.errors import ConfigError, GalleryError
 from edge.identity.cards import CardFile
 from edge.identity.credentials import Cards, Credential, Evidence, claimed, enough
@@ -32,6 +32,7 @@ from edge.identity.rights import (
 from edge.identity.rights_file import load_rights
 from edge.identity.throttle import FAILURES, FAILURES_WITH_PAD, Lockout
 from edge.joined import is_joined
+from edge.keys import key_of
 from edge.ports import Clock
 from edge.values import Deny, Reason
 
@@ -74,7 +75,7 @@ class Access:
         self._config = config
         self._clock = clock
         self._monotonic = monotonic
-        self.card_file = CardFile(config.cards_path, FileKey(config.key_path))
+        self.card_file = CardFile(config.cards_path, key_of(config))
         self._failures = Path(config.state_dir) / "failed.json"
         self._rights: Rights | None = None
         self._cards: Cards | None = None

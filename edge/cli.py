@@ -16,14 +16,13 @@ import msgspec
 from edge import __version__
 from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
-from edge.cli_common import configured, say, say_json
+from edge.cli_common import configured, daemon_socket, say, say_json
 from edge.cli_door import door_parser, state
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
 from edge.cli_site import site_commands
 from edge.config import (
     DEFAULT_PATH,
-    DEFAULT_SOCKET,
     ModelsConfig,
     QualityConfig,
     load_config,
@@ -170,7 +169,7 @@ def _identify(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from edge.control import RemoteDesk
 
-    desk = RemoteDesk.find(Path(configured(options).socket))
+    desk = RemoteDesk.find(daemon_socket(options))
     if desk is None:
         say("doord is not running here")
         return 1
@@ -185,14 +184,7 @@ def _status(options: argparse.Namespace) -> int:
 def _reload(options: argparse.Namespace) -> int:
     from edge.control import RemoteDesk
 
-    refused: ConfigError | None = None
-    try:
-        path = options.socket or Path(configured(options).socket)
-    except ConfigError as error:  # the daemon refuses it too, and says so in its own log and events
-        path, refused = DEFAULT_SOCKET, error
-    desk = RemoteDesk.find(path)
-    if desk is None and refused is not None:
-        raise refused
+    desk = RemoteDesk.find(options.socket or daemon_socket(options))
     if desk is None:
         say("doord is not running here")
         return 1

@@ -317,6 +317,7 @@ class Daemon:
         notify("STOPPING=1")
         self.door.stop(_LOCK_S)
         self.grabber.ask_to_stop()
+        self.recorder.ask_to_stop()
         stop_all(self._workers, time.monotonic() + _THREADS_S)
         for reader in self.readers:
             reader.close()

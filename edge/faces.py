@@ -6,12 +6,13 @@ import logging
 import threading
 
 from edge.config import Config
-from edge.disk import FileKey, StateLock, make_private_folder
+from edge.disk import StateLock, make_private_folder
 from edge.errors import GalleryError, ModelError
 from edge.identity.decide import fpir_refusal
 from edge.identity.enrol import Enroller
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.joined import is_joined
+from edge.keys import key_of
 from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
 from edge.worker import within
@@ -95,7 +96,7 @@ class Faces:
             folder = self._config.gallery_path.parent
             make_private_folder(folder)
             self._lock = self._lock or StateLock(folder)
-            self.store = open_gallery(self._config.gallery_path, FileKey(self._config.key_path))
+            self.store = open_gallery(self._config.gallery_path, key_of(self._config))
         if self.pipeline is None:
             return None
         embedder = self.pipeline.embedder

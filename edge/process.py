@@ -35,7 +35,6 @@ def run(path: Path) -> int:
         ConfigError: the configuration can't be used.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
     config = load_config(path)
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
@@ -51,6 +50,7 @@ def run(path: Path) -> int:
 
 def serve(daemon: Daemon) -> int:
     """Start a door and keep it until it is told to end, or is dead. The exit code."""
+    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
     listen(daemon)
     try:
         daemon.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -18,6 +19,10 @@ log = logging.getLogger(__name__)
 _BACK_OFF_S = (1.0, 60.0)  # before a thread that died is started again
 _STEADY_S = 60.0  # a thread that ran for so long begins its back-off anew
 _MAX_STUCK = 3  # threads that hang, of one worker: more of them would fill the memory
+
+
+class Replaced(Exception):
+    """Another thread has the place of this one, which hung and has returned."""
 
 
 class Worker:
@@ -76,7 +81,14 @@ class Worker:
     def _run(self, turn: int) -> None:
         while turn == self._turn and not self._stopping.is_set():
             self._beat = time.monotonic()
-            self._step()
+            with contextlib.suppress(Replaced):
+                self._step()
+
+    def beat(self) -> None:
+        """A sign of life within a long step. Raises Replaced, which ends the thread: let it through."""
+        if threading.current_thread() is not self._thread:
+            raise Replaced
+        self._beat = time.monotonic()
 
     def ask_to_stop(self) -> None:
         """The thread ends after its step; returns at once."""
