@@ -11,6 +11,7 @@ import msgspec
 
 from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, load_config
 from edge.errors import ConfigError
+from edge.log_view import one_line
 
 
 def say(*lines: str) -> None:
@@ -21,7 +22,7 @@ def say(*lines: str) -> None:
 
 def say_json(value: object) -> None:
     """One line of JSON; bytes in base64."""
-    say(msgspec.json.encode(value).decode())
+    say(one_line(msgspec.json.encode(value).decode()))
 
 
 def tell(options: argparse.Namespace, words: str, **facts: object) -> None:

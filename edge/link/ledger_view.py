@@ -98,19 +98,30 @@ class LedgerView:
         with self._turn, ledger_faults(self._path):
             return read_chain(self._connection)[0]
 
-    def verify(self) -> Flaw | None:
+    @property
+    def undelivered(self) -> int:
+        """How many events wait for delivery. Raises LedgerError."""
+        with self._turn, ledger_faults(self._path):
+            head, cursor = read_chain(self._connection)
+            return max(0, head.seq - cursor)
+
+    def verify(self, newest: int | None = None) -> Flaw | None:
         """The first record that is broken or missing, against the head inside and the one beside it.
 
         What was appended by who could write both heads is found only where the head was signed to:
-        at the collector. Raises LedgerError.
+        at the collector. `newest`: only so many of the newest are looked at. Raises LedgerError.
         """
         witness = read_head(self._path) or wire.GENESIS
         with self._turn, ledger_faults(self._path):
             self._connection.execute("BEGIN")  # one moment of a ledger that grows meanwhile
             try:
                 head, _ = read_chain(self._connection)
-                rows = self._connection.execute("SELECT seq, payload FROM events ORDER BY seq")
-                return first_flaw(rows, head, witness)
+                # as bytes, whatever somebody has made of its type
+                wanted = "SELECT seq, CAST(payload AS BLOB) FROM events WHERE seq > ? ORDER BY seq"
+                if newest is None or newest >= head.seq:
+                    return first_flaw(self._connection.execute(wanted, (-1,)), head, witness)
+                rows = self._connection.execute(wanted, (head.seq - newest,)).fetchall()
+                return first_flaw(rows, head, witness, _before(rows, head.seq - newest))
             finally:
                 self._connection.rollback()
 
@@ -120,6 +131,14 @@ class LedgerView:
         with self._turn, ledger_faults(self._path):
             row: tuple[int, bytes] | None = self._connection.execute(wanted, (which,)).fetchone()
             return row
+
+
+def _before(rows: list[tuple[int, bytes]], seq: int) -> wire.ChainHead:
+    """What the first of some records says that it follows; number `seq` where it is unreadable or none."""
+    try:
+        return wire.ChainHead(seq, wire.decode_event(rows[0][1]).prev)
+    except (PayloadError, IndexError):
+        return wire.ChainHead(seq, wire.GENESIS.prev)
 
 
 def read_chain(connection: sqlite3.Connection) -> tuple[wire.ChainHead, int]:
