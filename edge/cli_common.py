@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge.config import DEFAULT_PATH, Config, load_config
+from edge.config import DEFAULT_PATH, Config, ModelsConfig, QualityConfig, load_config
 
 
 def say(*lines: str) -> None:
@@ -30,6 +30,14 @@ def tell(options: argparse.Namespace, words: str, **facts: object) -> None:
 def configured(options: argparse.Namespace) -> Config:
     """The configuration that was named, or the door's. Raises ConfigError."""
     return load_config(options.config or DEFAULT_PATH)
+
+
+def models_or_default(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
+    """The configured models and gate; the defaults where no configuration was named."""
+    if options.config is None:
+        return ModelsConfig(), QualityConfig()
+    config = load_config(options.config)
+    return config.models, config.quality
 
 
 class AddCommand(Protocol):
