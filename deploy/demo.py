@@ -159,6 +159,7 @@ def configuration(folder: Path, port: int, source: str, options: argparse.Namesp
         "socket": str(folder / "control.sock"),
         "door": {"relay": {"line": 17, "active": "high"}, "unlock_s": 1.5},
         "camera": {"source": source, "loop": False},
+        "pad": {"mode": "auto" if options.camera is not None else "monitor"},
         "mqtt": {"host": "127.0.0.1", "port": port},
     }
     if options.min_eye_distance is not None:
@@ -303,8 +304,8 @@ def judge(options: argparse.Namespace, scenes: list[Scene], heard: Heard) -> boo
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; the exit code."""
     options = options_of(arguments)
-    print("doord demo: the relay is simulated; there is no presentation-attack detection,")
-    print("since a demo of photographs *is* the attack\n")
+    print("doord demo: the relay is simulated; presentation-attack detection only watches (but with")
+    print("--camera), since a demo of photographs *is* the attack\n")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="doord-demo-")))
         source, scenes = stage(options, folder)

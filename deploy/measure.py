@@ -93,7 +93,7 @@ def fill_gallery(config: Config) -> None:
     store.close()
 
 
-def configuration(folder: Path) -> Config:
+def configuration(folder: Path, pad: str) -> Config:
     """A simulated door in `folder`."""
     path = folder / "config.yaml"
     path.write_text(
@@ -106,6 +106,7 @@ def configuration(folder: Path) -> Config:
                 "socket": str(folder / "control.sock"),
                 "door": {"relay": {"line": 17}, "unlock_s": 0.2},
                 "decision": {"cooldown_s": 1, "fpir_accepted_by": "the benchmark"},
+                "pad": {"mode": pad},
             }
         )
     )
@@ -127,9 +128,9 @@ def visit(visitors: Visitors, lines: RelayLine, random: np.random.Generator) -> 
     return None if opened is None or visitors.first_face_at is None else opened - visitors.first_face_at
 
 
-def run(folder: Path, visits: int) -> dict[str, object]:
+def run(folder: Path, visits: int, pad: str) -> dict[str, object]:
     """All figures of one daemon."""
-    config = configuration(folder)
+    config = configuration(folder, pad)
     if not config.gallery_path.exists():
         fill_gallery(config)
     visitors = Visitors()
@@ -194,9 +195,10 @@ def main() -> int:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--visits", type=int, default=60)
+    parser.add_argument("--pad", choices=("off", "monitor", "enforce"), default="enforce")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="doord-measure-") as name:
-        figures = run(Path(name), options.visits)
+        figures = run(Path(name), options.visits, options.pad)
         figures |= start_to_armed(Path(name))
     print(json.dumps(figures, indent=2))
     return 0

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge.config import Config, Id
+from edge.config import Config, Id, PadMode
 from edge.disk import write_atomically
 from edge.errors import ConfigError, GalleryError
 from edge.identity.cards import CardFile
@@ -38,6 +38,7 @@ from edge.values import Deny, Reason
 
 log = logging.getLogger(__name__)
 
+_STRICTER: tuple[PadMode, ...] = ("off", "monitor", "step-up", "enforce")
 _Kept = dict[Id, tuple[Annotated[int, Meta(ge=1)], Annotated[float, Meta(ge=0, le=86400)]]]
 
 
@@ -57,11 +58,13 @@ def checked_rights(config: Config) -> Rights:
 
 
 def lacking_schedule(config: Config, rights: Rights) -> str | None:
-    """What `access.by_schedule` asks for and the rights do not have, in words: it would never hold."""
-    for i, period in enumerate(config.access.by_schedule):
-        if period.schedule not in rights.schedules:
+    """What a `by_schedule` asks for and the rights do not have, in words: it would never hold."""
+    access = [(f"access.by_schedule[{i}]", p.schedule) for i, p in enumerate(config.access.by_schedule)]
+    pad = [(f"pad.by_schedule[{i}]", p.schedule) for i, p in enumerate(config.pad.by_schedule)]
+    for where, schedule in access + pad:
+        if schedule not in rights.schedules:
             known = ", ".join(rights.schedules) or "none"
-            return f"schedules: expected {period.schedule!r} for access.by_schedule[{i}], got {known}"
+            return f"schedules: expected {schedule!r} for {where}, got {known}"
     return None
 
 
@@ -183,6 +186,19 @@ class Access:
                 return enough([period.mode])
         return enough([access.mode])
 
+    def pad_mode(self) -> PadMode:
+        """What presentation-attack detection is for now. By a clock that is not trusted: the strictest."""
+        periods, rights = self._config.pad.by_schedule, self._rights
+        if not periods:
+            return self._config.pad_mode
+        if rights is None or not self._believed:
+            return max(self._config.pad_modes, key=_STRICTER.index)
+        now_utc = self._clock.now_utc()
+        for period in periods:
+            if open_now(rights.schedules[period.schedule], rights.calendar, now_utc):
+                return period.mode
+        return self._config.pad_mode
+
     def permitted(self, subject: str) -> Permitted | Deny:
         """Whether the subject may enter here and now."""
         if self._rights is None:
@@ -221,13 +237,18 @@ class Access:
         if self._cards is None:
             return Deny(Reason.OTHER)
         found = claimed(self._cards, card, self._clock.now_utc(), self._believed)
-        if isinstance(found, Credential) and self._lockout.blocked(found.subject, self._monotonic()):
+        if isinstance(found, Credential) and self.blocked(found.subject):
             return Deny(Reason.THROTTLED)
         return found
 
+    def blocked(self, subject: str) -> bool:
+        """Whether too many attempts in this subject's name have just failed."""
+        return self._lockout.blocked(subject, self._monotonic())
+
     def failed(self, subject: str) -> None:
-        """A face was not the one of the claimed subject."""
-        allowed = {"off": FAILURES}.get(self._config.pad.mode, FAILURES_WITH_PAD)
+        """A face was not the one of the claimed subject, or it was theirs and may have been a picture."""
+        judged = self.pad_mode() in ("step-up", "enforce")
+        allowed = FAILURES_WITH_PAD if judged else FAILURES
         self._lockout = self._lockout.after_failure(subject, self._monotonic(), allowed)
         self._keep_failures()
 

@@ -20,6 +20,7 @@ from edge.identity.claim import Claim, ClaimStep, Verifier
 from edge.identity.credentials import Credential, Evidence
 from edge.identity.decide import Decider, Deciding, Step
 from edge.identity.match import compare
+from edge.identity.pad import PadRule
 from edge.identity.rights import Permitted
 from edge.link.details import NOT_ASKED, PERMITTED, details_of, encode_details
 from edge.link.wire import Event, NoticeKind, Setting, Stamp, attempt_event, notice
@@ -28,6 +29,7 @@ from edge.vision.loop import Seen
 
 _CARD_FRESH_S = 1.0  # the door must get to a card's grant within this
 _FOR_THE_DOOR_S = 0.05  # of a grant's freshness is left to it: else a slow disk makes every grant stale
+_ASK_S = 1.5  # how long lamp and sounder ask for a card
 _SAME_CARD_S = 2.0  # a card held to the reader is read again and again: one presentation
 
 
@@ -40,6 +42,9 @@ class Opener(Protocol):
 
     def grant(self, grant: Grant, valid_until: float, answer: Callable[[Grant | Deny], None]) -> None:
         """Ask for the door; `answer` is told what became of it."""
+
+    def identify(self, for_s: float) -> None:
+        """Lamp and sounder for so long."""
 
 
 class Record(Protocol):
@@ -67,8 +72,11 @@ class Gate(Protocol):
     def claimed(self, card: str) -> Credential | Deny:
         """Whose card this is, if it counts."""
 
+    def blocked(self, subject: str) -> bool:
+        """Whether too many attempts in this subject's name have just failed."""
+
     def failed(self, subject: str) -> None:
-        """A face was not the one of the claimed subject."""
+        """A face was not the one of the claimed subject, or it was theirs and may have been a picture."""
 
     def succeeded(self, subject: str) -> None:
         """A face was the one of the claimed subject."""
@@ -88,8 +96,9 @@ class Attendant:
         setting: Callable[[], Setting],
         max_frame_age_s: float,
         clock: Callable[[], float] = time.monotonic,
+        pad: Callable[[bool], PadRule | None] = lambda _with_card: None,
     ) -> None:
-        """`gallery` and `setting` give what is in force now."""
+        """`gallery`, `setting` and `pad` give what is in force now, `pad` with and without a card."""
         self.camera_fault: str | None = None
         self.camera_seen = False  # whether a frame was ever looked at
         self._decider = decider
@@ -101,6 +110,7 @@ class Attendant:
         self._setting = setting
         self._max_age_s = max_frame_age_s
         self._clock = clock
+        self._pad = pad
         self._state = Deciding()
         self._not_opened: queue.SimpleQueue[str] = queue.SimpleQueue()  # subjects, from the door's thread
         self._claim: Claim | None = None
@@ -172,7 +182,8 @@ class Attendant:
         if seen.observation is None:
             return self._verifier.tick(claim, now)
         need = self._decider.rule(self._state, now)
-        return self._verifier.observe(claim, self._compared(seen.observation, claim.subject), need, now)
+        compared = self._compared(seen.observation, claim.subject)
+        return self._verifier.observe(claim, compared, need, now, self._pad(True))
 
     def _compared(self, seen: Observation, subject: str) -> Observation:
         """The frame compared with the claimed subject alone: whether a search was allowed is no matter."""
@@ -191,7 +202,7 @@ class Attendant:
             self._gate.succeeded(decision.subject)
             self._ask_for_door(step.attempt, decision, self._fresh_until(step.attempt))
             return
-        wrong = decision.reason is Reason.FACE_NOT_CARDS
+        wrong = decision.reason in (Reason.FACE_NOT_CARDS, Reason.ATTACK_SUSPECTED)
         if wrong:  # counted before anybody can know of it and show the card again
             self._gate.failed(claim.subject)
         self._report(step.attempt)
@@ -203,7 +214,7 @@ class Attendant:
             return self._decider.interrupt(self._state, Reason.CAMERA_FAULT, now)
         if seen.observation is None or Evidence.FACE not in self._gate.enough():
             return self._decider.tick(self._state, now)
-        return self._decider.observe(self._state, seen.observation, now)
+        return self._decider.observe(self._state, seen.observation, now, self._pad(False))
 
     def _note_camera(self, fault: str | None) -> None:
         if fault is not None and self.camera_fault is None:
@@ -215,11 +226,19 @@ class Attendant:
     def _carry_out(self, step: Step, now: float) -> None:
         self._state = step.state
         attempt = step.attempt
+        if step.suspect is not None:  # counted before anybody can know of it and try again
+            self._gate.failed(step.suspect)
         if attempt is not None and isinstance(attempt.decision, Grant):
-            if not self._ask_for_door(attempt, attempt.decision, self._fresh_until(attempt)):
+            if self._ask_for_door(attempt, attempt.decision, self._fresh_until(attempt)):
+                self._gate.succeeded(attempt.decision.subject)
+            else:
                 self._state = self._decider.barred(self._state, attempt.decision.subject, now)
         elif attempt is not None:
             self._report(attempt)
+        if step.asks_card:
+            self._door.identify(_ASK_S)
+        if step.attack_alarm:
+            self.tell("AttackAlarm", "faces were shown that may have been pictures, again and again")
         if step.alarm:
             self.tell("ThrottleRaised", "many refused attempts: every frame must confirm, the margin doubles")
 
@@ -228,7 +247,7 @@ class Attendant:
 
     def _ask_for_door(self, attempt: Attempt, grant: Grant, valid_until: float) -> bool:
         """Whether the door will be asked; not for a subject without the right, nor when it would refuse."""
-        right = self._gate.permitted(grant.subject) if self._is_enrolled(grant) else Deny(Reason.UNAUTHORIZED)
+        right = self._right(grant)
         if isinstance(right, Deny):
             self._report(replace(attempt, decision=right), right.reason.value)
             return False
@@ -247,6 +266,13 @@ class Attendant:
 
         self._report(attempt, PERMITTED, ask, valid_until - _FOR_THE_DOOR_S)
         return True
+
+    def _right(self, grant: Grant) -> Permitted | Deny:
+        if not self._is_enrolled(grant):
+            return Deny(Reason.UNAUTHORIZED)
+        if grant.distance is not None and self._gate.blocked(grant.subject):
+            return Deny(Reason.THROTTLED)
+        return self._gate.permitted(grant.subject)
 
     def _is_enrolled(self, grant: Grant) -> bool:
         """Whether a face that was recognised still is anybody's: a gallery may come while votes gather."""

@@ -20,7 +20,6 @@ from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING, ID
 
 Id = Annotated[str, Meta(pattern=ID)]
-NO_PAD = "no presentation-attack detection: a photograph can open this door"
 _SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
@@ -91,10 +90,31 @@ class DecisionConfig(_Section, frozen=True):
     fpir_accepted_by: Annotated[str, Meta(max_length=100)] = ""  # who accepts a higher one
 
 
-class PadConfig(_Section, frozen=True):
-    """Presentation-attack detection. This version has none and says so at every start."""
+PadMode = Literal["off", "monitor", "step-up", "enforce"]
 
-    mode: Literal["off"] = "off"
+
+class PadPeriod(_Section, frozen=True):
+    """What holds while a schedule of the rights file is open."""
+
+    schedule: Id
+    mode: PadMode
+
+
+class PadConfig(_Section, frozen=True):
+    """Presentation-attack detection. Of `by_schedule` the first that is open holds, else `mode`.
+
+    `auto`: step-up where there is a card reader, else enforce. `enforce`: a face that is not clearly
+    alive is refused; `step-up`: one that may be is asked for its card; `monitor`: scores are told only.
+    """
+
+    mode: Literal["auto", "off", "monitor", "step-up", "enforce"] = "auto"
+    by_schedule: tuple[PadPeriod, ...] = ()
+    models: tuple[Annotated[str, Meta(pattern=ID)], ...] = ()  # empty: the manifest's first of that role
+    live: float | None = None  # mean score from which a face is alive; None: as the model's entry says
+    unsure: float | None = None  # mean score below which it is an attack
+    frames: Annotated[int, Meta(ge=1, le=10)] = 3  # scored ones that a decision needs
+    every_ms: Annotated[int, Meta(ge=0, le=1000)] = 250  # between two of them
+    alarm_after: Annotated[int, Meta(ge=1, le=100)] = 3  # attacks within decision.throttle_window_s
 
 
 AccessMode = Literal["face", "card_and_face", "card", "card_or_face"]
@@ -236,6 +256,29 @@ class Config(_Section, frozen=True):
         return self.door.wiring() | {f"readers.wiegand.{name}": (chip, at) for name, at in lines.items()}
 
     @property
+    def has_reader(self) -> bool:
+        """Whether cards can be shown here."""
+        return self.readers.wedge is not None or self.readers.wiegand is not None
+
+    @property
+    def pad_mode(self) -> PadMode:
+        """What holds outside `pad.by_schedule`."""
+        if self.pad.mode != "auto":
+            return self.pad.mode
+        return "step-up" if self.has_reader else "enforce"
+
+    @property
+    def pad_modes(self) -> list[PadMode]:
+        """Every mode of presentation-attack detection that can hold at this door."""
+        return [self.pad_mode, *(period.mode for period in self.pad.by_schedule)]
+
+    @property
+    def pad_warning(self) -> str | None:
+        """What somebody should know who relies on this door; None: nothing."""
+        weak = [mode for mode in self.pad_modes if mode in ("off", "monitor")]
+        return f"pad.mode is {weak[0]}: a photograph can open this door" if weak else None
+
+    @property
     def modes(self) -> list[AccessMode]:
         """Every access mode that can hold at this door."""
         return [self.access.mode, *(period.mode for period in self.access.by_schedule)]
@@ -298,12 +341,21 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
 
 def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
     found: list[tuple[str, str, object]] = []
-    readers, access = config.readers, config.access
     cards = [mode for mode in config.modes if mode != "face"]
-    if cards and readers.wedge is None and readers.wiegand is None:
+    if cards and not config.has_reader:
         found.append(("access.mode", "a reader in readers beside a mode with cards", cards[0]))
-    if access.by_schedule and not config.rights_file:
-        found.append(("access.by_schedule", "a rights_file, where the schedules stand", "none"))
+    if "step-up" in config.pad_modes and not config.has_reader:
+        found.append(("pad.mode", "a reader in readers beside step-up, which asks for a card", "step-up"))
+    for section, periods in (("access", config.access.by_schedule), ("pad", config.pad.by_schedule)):
+        if periods and not config.rights_file:
+            found.append((f"{section}.by_schedule", "a rights_file, where the schedules stand", "none"))
+    live, unsure = config.pad.live, config.pad.unsure
+    if live is not None and unsure is not None and unsure > live:
+        found.append(("pad.unsure", f"at most live ({live})", unsure))
+    confirming_ms = config.pad.frames * config.pad.every_ms
+    if confirming_ms >= config.decision.attempt_s * 1000:
+        limit = f"pad.frames * every_ms < decision.attempt_s ({config.decision.attempt_s} s)"
+        found.append(("pad.frames", limit, f"{confirming_ms} ms"))
     return found
 
 

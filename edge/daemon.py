@@ -30,7 +30,7 @@ from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
 from edge.door.stimuli import LockCommand
 from edge.doorman import Doorman, tell_doord_lock
-from edge.errors import GalleryError, LineError
+from edge.errors import ConfigError, GalleryError, LineError
 from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
@@ -40,6 +40,7 @@ from edge.journal import notify
 from edge.link.ledger import Ledger
 from edge.link.orders import Order
 from edge.link.wire import NoticeKind
+from edge.liveness import PadSubsystem
 from edge.membership import Membership
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
 from edge.recorder import Recorder
@@ -92,6 +93,7 @@ class Daemon:
         self.faces = Faces(config)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
+        self.pad = PadSubsystem(config, self.access.pad_mode)
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self._link_files = fingerprint(config.mqtt)
@@ -122,6 +124,7 @@ class Daemon:
             self.reporter,
             self.reporter.setting,
             max_age_s,
+            pad=lambda with_card: self.pad.rule(with_card),
         )
         self.readers = open_readers(config, self.attendant.present)
         self._stopping = threading.Event()
@@ -175,7 +178,13 @@ class Daemon:
         pipeline = self.faces.pipeline
         if pipeline is None:
             return None
-        return VisionLoop(self.grabber, self._health(self._config), pipeline, self._searchable)
+        return VisionLoop(
+            self.grabber,
+            self._health(self._config),
+            pipeline,
+            self._searchable,
+            pad=lambda pixels, face, taken_at: self.pad.check(pixels, face, taken_at),
+        )
 
     @staticmethod
     def _health(config: Config) -> CameraHealth:
@@ -280,7 +289,11 @@ class Daemon:
         link = self.link
         if config.mqtt != before.mqtt or files != self._link_files:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
+        pad = self.pad if config.pad == before.pad else PadSubsystem(config, self.access.pad_mode)
+        if pad.problem is not None and self.pad.problem is None:
+            raise ConfigError(f"pad: {pad.problem}")
         self.access.adopt(config)
+        self.pad = pad
         self._config, self._link_files = config, files
         self.attendant.rule_by(*_rules(config))
         self.faces.adopt(config)
@@ -326,6 +339,7 @@ class Daemon:
     def _why_not(self, now: float) -> list[str]:
         by_face = Evidence.FACE in self.access.enough()
         problems = self.faces.why_not(searched=by_face) + self.access.why_not()
+        problems += self.pad.why_not() if by_face else []
         problems += [] if by_face else [reader.fault for reader in self.readers if reader.fault]
         camera = self._camera_problem()
         problems += [f"camera: {camera}"] if camera else []
@@ -383,7 +397,7 @@ def _rules(config: Config) -> tuple[Decider, Verifier, float]:
     """Who decides, and how old a frame may be, s."""
     max_age_s = config.camera.max_frame_age_ms / 1000
     verifier = Verifier(config.decision, max_age_s, config.access.claim_timeout_s)
-    return Decider(config.decision, max_age_s), verifier, max_age_s
+    return Decider(config.decision, max_age_s, config.pad.alarm_after), verifier, max_age_s
 
 
 def _always(open_source: Callable[[], CameraSource]) -> Callable[[CameraConfig], CameraSource]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 
 from edge.config import Config
@@ -16,6 +15,7 @@ from edge.joined import is_joined
 from edge.keys import key_of
 from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
+from edge.worker import within
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Faces:
         self._model_problem: str | None = None
         self._gallery_problem: str | None = "the gallery is not loaded yet"
         try:
-            self.pipeline = _loaded(config)
+            self.pipeline = within(lambda: Pipeline.load(config.models, config.quality), _LOAD_S, "models")
         except ModelError as error:
             self._model_problem = str(error)
             log.error("no face grants: %s", error)
@@ -168,26 +168,6 @@ class Faces:
             self.store.close()
         if self._lock is not None:
             self._lock.release()
-
-
-def _loaded(config: Config) -> Pipeline:
-    """The models, or none if their files or a delegate hang. Raises ModelError."""
-    came: queue.SimpleQueue[Pipeline | ModelError] = queue.SimpleQueue()
-
-    def load() -> None:
-        try:
-            came.put(Pipeline.load(config.models, config.quality))
-        except ModelError as error:
-            came.put(error)
-
-    threading.Thread(target=load, name="models", daemon=True).start()
-    try:
-        found = came.get(timeout=_LOAD_S)
-    except queue.Empty:
-        raise ModelError(f"models: expected to be loaded in {_LOAD_S:g} s, got no end of it") from None
-    if isinstance(found, ModelError):
-        raise found
-    return found
 
 
 def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> Enroller:

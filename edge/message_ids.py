@@ -12,6 +12,7 @@ MESSAGE_IDS: dict[str, str] = {
     "CameraFault": "b349e007db494a328ccc5f0ee963e0c1",
     "CameraRestored": "0e46bb1a81374c6083abae868b180f2a",
     "ThrottleRaised": "1d2166bc18d7476e819eab87204f1904",
+    "AttackAlarm": "e820186f836a4aeebac40d35ef48b100",
     "DoorFault": "ee6b99d4965c41738e4474e60d201e7e",
     "DoorForcedOpen": "11d1439957a44c70b480efb186a9a420",
     "DoorOpenTooLong": "14f778619c964e42841eebc03155944b",

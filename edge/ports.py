@@ -36,6 +36,25 @@ class Detector(Protocol):
         """Faces in an (H, W, 3) RGB picture, best score first."""
 
 
+class PadLayer(Protocol):
+    """One way of telling a live face from a picture of one. Belongs to one thread."""
+
+    name: str
+    """In events, tables and configuration."""
+
+    def score(self, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> float:
+        """How alive a face of an (H, W, 3) RGB frame looks: larger is more alive; NaN: no verdict.
+
+        Args:
+            pixels: the frame the face was found in.
+            face: found there, in px of it.
+            taken_at: s, monotonic clock, for layers that look at several frames of one face.
+
+        Raises:
+            ModelError: this frame could not be scored.
+        """
+
+
 class KeyProvider(Protocol):
     """Where the gallery's encryption key lives."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from edge import __version__
-from edge.config import NO_PAD, Config, load_config
+from edge.config import Config, load_config
 from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
 from edge.errors import LineError
@@ -39,7 +39,8 @@ def run(path: Path) -> int:
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
-    log.warning(NO_PAD)
+    if config.pad_warning:
+        log.warning("%s", config.pad_warning)
     daemon = _claimed(config, path)
     if daemon is None:
         return EX_UNAVAILABLE

@@ -20,7 +20,7 @@ from edge.link.wire import NoticeKind
 
 log = logging.getLogger(__name__)
 
-LIVE = frozenset({"rights_file", "camera", "quality", "decision", "access", "sync", "mqtt"})
+LIVE = frozenset({"rights_file", "camera", "quality", "decision", "pad", "access", "sync", "mqtt"})
 """Sections that are put in force without a restart. The others claim lines, files or memory at the start."""
 _WAIT_S = 0.5
 _NAMED = 10  # keys in one line

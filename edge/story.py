@@ -24,6 +24,7 @@ _LEVELS: dict[str, int] = {  # an alarm or a refusal is a warning, a fault an er
     "DoorTamper": logging.WARNING,
     "GalleryRefused": logging.WARNING,
     "ThrottleRaised": logging.WARNING,
+    "AttackAlarm": logging.ERROR,
 }
 _FIELDS = (
     "reason",

@@ -6,6 +6,7 @@ reasons) and FaceNet (L2 distance between unit vectors, 0..2).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -45,6 +46,14 @@ class Reason(str, Enum):
     NOT_PERMITTED_AT_THIS_TIME = "NotPermittedAtThisTime"
     UNAUTHORIZED = "Unauthorized"
     OTHER = "Other"
+
+
+class Liveness(str, Enum):
+    """What presentation-attack detection says of a face."""
+
+    LIVE = "live"
+    UNSURE = "unsure"
+    ATTACK = "attack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class Probe:
     model: str  # id of the embedder that made it
     taken_at: float  # s, monotonic clock
     quality: Quality | None = None
-    pad_score: float | None = None  # presentation-attack detection; None: not measured
+    pad: Mapping[str, float] | None = None  # layer -> score of liveness, NaN: none; None: not scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +205,8 @@ class Attempt:
     margin: float  # what was asked of it, L2
     repeats: int = 0  # like attempts of the same unknown person that were not reported before
     votes: Votes = Votes()
+    liveness: Liveness | None = None  # None: not judged
+    pad: Mapping[str, float] = field(default_factory=dict)  # layer -> mean score, larger is more alive
 
 
 class DoorMode(str, Enum):

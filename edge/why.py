@@ -102,6 +102,13 @@ def _right(details: Details) -> str:
     return f"rights: {_OF_RIGHT.get(details.right, details.right)}"
 
 
+def _liveness(details: Details) -> str:
+    if not details.pad:
+        return ""
+    scores = ", ".join(f"{layer} {score:g}" for layer, score in details.pad.items())
+    return f"alive: {details.liveness.value if details.liveness else 'not judged'} ({scores})"
+
+
 def _quality(details: Details) -> str:
     if details.quality is None:
         return ""
@@ -126,6 +133,7 @@ _PARTS: tuple[Callable[[Details], str], ...] = (
     _runner_up,
     _votes,
     _right,
+    _liveness,
     _quality,
     _stages,
     _setting,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from edge.errors import ModelError
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +99,30 @@ class Worker:
         self.ask_to_stop()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+
+def within(work: Callable[[], T], timeout_s: float, what: str) -> T:
+    """What `work` gives, from a thread of its own that is left behind when files or a delegate hang.
+
+    Raises:
+        ModelError: `work` did, or it did not end in time.
+    """
+    came: queue.SimpleQueue[tuple[T] | ModelError] = queue.SimpleQueue()
+
+    def do() -> None:
+        try:
+            came.put((work(),))
+        except ModelError as error:
+            came.put(error)
+
+    threading.Thread(target=do, name=what, daemon=True).start()
+    try:
+        found = came.get(timeout=timeout_s)
+    except queue.Empty:
+        raise ModelError(f"{what}: expected to be loaded in {timeout_s:g} s, got no end of it") from None
+    if isinstance(found, ModelError):
+        raise found
+    return found[0]
 
 
 def stop_all(workers: Iterable[Worker], until: float) -> None:

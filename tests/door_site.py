@@ -37,6 +37,7 @@ class Site:
             "socket": str(folder / "control.sock"),
             "door": {"relay": {"line": 17}, "unlock_s": 0.5},
             "camera": {"source": f"file:{folder / 'clip.avi'}", "loop": False},
+            "pad": {"mode": "monitor"},  # the clips are photographs, shown for less than a decision takes
             **changes,
         }
         self.write()

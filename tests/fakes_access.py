@@ -42,6 +42,7 @@ class FakeGate:
         self.refused: dict[str, Reason] = {}  # subject -> why it may not enter
         self.denied: dict[str, Reason] = {}  # card -> why it does not count
         self.extended: set[str] = set()
+        self.failing: set[str] = set()  # subjects whose attempts fail too often
         self.told: list[tuple[str, str]] = []
 
     def enough(self) -> frozenset[Evidence]:
@@ -59,6 +60,9 @@ class FakeGate:
             return Deny(Reason.UNAUTHORIZED)
         return Credential(card.encode(), self.cards[card])
 
+    def blocked(self, subject: str) -> bool:
+        return subject in self.failing
+
     def failed(self, subject: str) -> None:
         self.told.append(("failed", subject))
 
@@ -71,12 +75,16 @@ class FakeDoor:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Grant, float]] = []
+        self.identified: list[float] = []  # s, each time lamp and sounder were asked for
         self.answer: Deny | None = None
         self.unwilling: Deny | None = None  # what it says before it is asked
 
     @property
     def refusal(self) -> Deny | None:
         return self.unwilling
+
+    def identify(self, for_s: float) -> None:
+        self.identified.append(for_s)
 
     def grant(self, grant: Grant, valid_until: float, answer: Callable[[Grant | Deny], None]) -> None:
         self.asked.append((grant, valid_until))

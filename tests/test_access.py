@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from fakes_access import FakeClock
+from msgspec.structs import replace
 
 from edge.access import Access, checked_rights
-from edge.config import Config, parse_config
+from edge.config import Config, ReadersConfig, parse_config
 from edge.disk import FileKey
 from edge.errors import ConfigError
 from edge.identity.credentials import Cards, Credential, Evidence
@@ -26,6 +27,7 @@ subjects: {ada: {groups: [staff]}, eve: {}}
 free_access: [{schedule: office, doors: [back]}]
 """
 NIGHT = "2026-06-01T23:00:00"
+NO_PAD = "pad: {mode: off}\n"
 
 
 class Door:
@@ -45,8 +47,8 @@ class Door:
             f"rights_file: {self.rights if rights else '~'}\n{more}".replace("~", '""')
         )
 
-    def access(self, access: str = "{}", rights: bool = True) -> Access:
-        return Access(self.config(access, rights), self.clock, lambda: self.now)
+    def access(self, access: str = "{}", rights: bool = True, more: str = "") -> Access:
+        return Access(self.config(access, rights, more), self.clock, lambda: self.now)
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ def test_cards_that_can_not_be_read_stay_as_they_were_and_at_the_start_are_none(
 
 
 def test_five_faces_that_were_not_the_cards_lock_the_identity_out_over_a_restart(door):
-    access = door.access("{mode: card_and_face}")
+    access = door.access("{mode: card_and_face}", more=NO_PAD)
     made = access.card_file.add("wedge:1", "kian", True, None)
     access.load_cards()
     for _ in range(5):
@@ -172,14 +174,14 @@ def test_five_faces_that_were_not_the_cards_lock_the_identity_out_over_a_restart
     assert access.claimed("wedge:1") == Deny(Reason.THROTTLED)
     door.now = 10.0
     access.failed("ada")
-    restarted = door.access("{mode: card_and_face}")
+    restarted = door.access("{mode: card_and_face}", more=NO_PAD)
     door.now += 19.9
     assert restarted.claimed("wedge:1") == Deny(Reason.THROTTLED)
     door.now += 0.1
     assert restarted.claimed("wedge:1") == made
     restarted.succeeded("kian")
     restarted.succeeded("nobody")
-    assert door.access("{mode: card_and_face}")._lockout.failed.keys() == {"ada"}
+    assert door.access("{mode: card_and_face}", more=NO_PAD)._lockout.failed.keys() == {"ada"}
 
 
 @pytest.mark.parametrize(
@@ -197,11 +199,54 @@ def test_failures_that_can_not_be_written_count_all_the_same(door, caplog, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("edge.access.write_atomically", full)
-    access = door.access("{mode: card_and_face}")
+    access = door.access("{mode: card_and_face}", more=NO_PAD)
     for _ in range(5):
         access.failed("kian")
     assert access._lockout.blocked("kian", 0.0)
     assert "No space left" in caplog.text
+
+
+@pytest.mark.parametrize(("pad", "allowed"), [("off", 5), ("monitor", 5), ("step-up", 10), ("enforce", 10)])
+def test_ten_failures_are_allowed_where_faces_are_judged_to_be_alive(door, pad, allowed):
+    access = door.access(more=f"pad: {{mode: {pad}}}\n")
+    for _ in range(allowed - 1):
+        access.failed("ada")
+    assert not access.blocked("ada")
+    access.failed("ada")
+    assert access.blocked("ada")
+    door.now = 29.9
+    assert access.blocked("ada")
+    door.now = 30.0
+    assert not access.blocked("ada")
+
+
+def test_faces_are_judged_by_schedule_and_by_the_strictest_while_the_time_is_not_trusted(door):
+    by_day = "pad: {mode: enforce, by_schedule: [{schedule: office, mode: monitor}]}\n"
+    access = door.access(more=by_day)
+    assert access.pad_mode() == "monitor"
+    door.clock.trusted = False
+    assert access.pad_mode() == "enforce"
+    door.clock.trusted, door.clock.now = True, FakeClock(NIGHT).now
+    assert access.pad_mode() == "enforce"
+
+
+def test_a_schedule_that_the_rights_do_not_have_is_named(door):
+    more = "pad: {by_schedule: [{schedule: lunch, mode: off}]}\n"
+    with pytest.raises(
+        ConfigError, match=r"schedules: expected 'lunch' for pad.by_schedule\[0\], got office"
+    ):
+        checked_rights(door.config(more=more))
+
+
+@pytest.mark.parametrize(
+    ("reader", "mode", "holds"),
+    [(True, "auto", "step-up"), (False, "auto", "enforce"), (True, "enforce", "enforce")],
+)
+def test_without_a_word_a_card_is_asked_for_where_there_is_a_reader(door, reader, mode, holds):
+    config = door.config(rights=False, more=f"pad: {{mode: {mode}}}\n")
+    if not reader:
+        config = replace(config, readers=ReadersConfig())
+    assert Access(config, door.clock).pad_mode() == holds
 
 
 def test_the_time_is_kept_through_here(door):
@@ -238,6 +283,17 @@ def test_the_time_is_kept_through_here(door):
         ("readers: {wiegand: {data0: 6, data1: 5, bits: [27]}}\n", "readers.wiegand.bits[0]: "),
         ("readers: {wedge: {device: event0}}\n", "readers.wedge.device: expected text matching"),
         ("access: {mode: cards}\n", "access.mode: "),
+        ("pad: {mode: strict}\n", "pad.mode: "),
+        (
+            "pad: {mode: step-up}\n",
+            "pad.mode: expected a reader in readers beside step-up, which asks for a card, got step-up",
+        ),
+        (
+            "pad: {by_schedule: [{schedule: office, mode: off}]}\n",
+            "pad.by_schedule: expected a rights_file, where the schedules stand, got none",
+        ),
+        ("pad: {live: 1, unsure: 2}\n", "pad.unsure: expected at most live (1.0), got 2.0"),
+        ("pad: {frames: 10, every_ms: 300}\n", "pad.frames: expected pad.frames * every_ms < "),
         ("access: {claim_timeout_s: 0}\n", "access.claim_timeout_s: expected a value > 0"),
     ],
 )

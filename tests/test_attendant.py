@@ -7,11 +7,12 @@ import pytest
 from fakes_access import FakeDoor, FakeGate, FakeRecord
 
 from edge.attendant import Attendant
-from edge.config import DecisionConfig
+from edge.config import DecisionConfig, PadMode
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.identity.match import search
+from edge.identity.pad import Limit, rule_of
 from edge.link.details import Near, decode_details
 from edge.link.wire import Denied, Granted, Notice, Setting
 from edge.values import Deny, Gallery, Grant, Observation, Probe, Reason
@@ -35,6 +36,8 @@ class Scene:
         self.record = FakeRecord()
         self.told = self.record.told
         self.gallery: Gallery | None = GALLERY
+        self.pad: PadMode = "off"
+        self.limits = {"texture": Limit(2.0, 0.0)}
         config = DecisionConfig()
         self.attendant = Attendant(
             Decider(config, MAX_AGE_S),
@@ -46,16 +49,24 @@ class Scene:
             lambda: Setting(0.7, "m", 1, True),
             MAX_AGE_S,
             lambda: self.now,
+            lambda with_card: rule_of(self.pad, self.limits, 3, with_card),
         )
 
-    def look(self, who: str | None = None, seconds: float = 1.0, searched: bool = True) -> None:
-        """Frames of somebody, or of nobody, ten a second."""
+    def look(
+        self,
+        who: str | None = None,
+        seconds: float = 1.0,
+        searched: bool = True,
+        texture: float | None = None,
+    ) -> None:
+        """Frames of somebody, or of nobody, ten a second, each with this score if any."""
         for _ in range(round(seconds * 10)):
             self.now += 0.1
             taken = self.now - 0.02
             seen = Observation(taken)
             if who is not None:
-                probe = Probe(WHO[who], "m", taken)
+                pad = None if texture is None else {"texture": texture}
+                probe = Probe(WHO[who], "m", taken, pad=pad)
                 match = search(probe, GALLERY) if searched else None
                 seen = Observation(taken, probe, match, None if searched else Reason.UNAUTHORIZED)
             self.attendant.attend(Seen(seen, None))
@@ -376,3 +387,74 @@ def test_of_a_card_without_a_face_nothing_was_compared():
     scene.look(None, 11)
     told = decode_details(scene.record.details[0])
     assert (told.best, told.runner_up, told.agreeing, told.frames) == (None, None, 0, 0)
+
+
+def test_a_picture_of_somebody_opens_nothing_and_is_told_as_an_attack():
+    scene = Scene(FACE)
+    scene.pad = "enforce"
+    scene.look("ada", 0.5, texture=-3.0)
+    assert scene.door.asked == []
+    assert scene.verdicts == ["AttackSuspected"]
+    assert scene.gate.told == [("failed", "ada")]
+
+
+def test_while_it_is_only_monitored_the_same_picture_opens_and_its_score_is_told():
+    scene = Scene(FACE)
+    scene.pad = "monitor"
+    scene.look("ada", 0.5, texture=-3.0)
+    (event,) = [e for e in scene.told if isinstance(e, Granted)]
+    assert (event.subject, event.pad) == ("ada", {"texture": -3.0})
+
+
+def test_an_unsure_face_is_asked_for_its_card_and_enters_with_it():
+    scene = Scene(FACE)
+    scene.pad = "step-up"
+    scene.look("ada", 0.3, texture=1.0)
+    assert (scene.verdicts, scene.gate.told, len(scene.door.identified)) == (["AttackSuspected"], [], 1)
+    scene.show("wedge:1")
+    scene.look("ada", 0.3, texture=1.0)
+    assert scene.verdicts == ["AttackSuspected", "granted ada"]
+
+
+def test_where_attacks_are_refused_an_unsure_face_is_one_and_no_card_is_asked_for():
+    scene = Scene(FACE)
+    scene.pad = "enforce"
+    scene.look("ada", 0.3, texture=1.0)
+    assert (scene.verdicts, scene.gate.told) == (["AttackSuspected"], [("failed", "ada")])
+    assert scene.door.identified == []
+
+
+def test_a_picture_shown_with_the_right_card_opens_nothing_and_counts_against_the_card():
+    scene = Scene(FACE)
+    scene.pad = "step-up"
+    scene.show("wedge:1")
+    scene.look("ada", 0.5, texture=-3.0)
+    assert scene.door.asked == []
+    assert (scene.verdicts[0], scene.gate.told[0]) == ("AttackSuspected", ("failed", "ada"))
+
+
+def test_without_a_working_layer_a_face_alone_opens_nothing_and_card_and_face_do():
+    scene = Scene(FACE)
+    scene.pad, scene.limits = "enforce", {}
+    scene.look("ada", 1)
+    assert (scene.door.asked, scene.verdicts) == ([], ["Other"])
+    scene.show("wedge:1")
+    scene.look("ada", 0.3)
+    assert scene.verdicts == ["Other", "granted ada"]
+
+
+def test_three_attacks_are_one_silent_alarm():
+    scene = Scene(FACE)
+    scene.pad = "enforce"
+    scene.look("ada", 0.9, texture=-3.0)
+    alarms = [e.kind for e in scene.told if isinstance(e, Notice)]
+    assert (alarms, len(scene.gate.told)) == (["AttackAlarm"], 3)
+
+
+def test_a_subject_whose_picture_was_shown_too_often_is_throttled_by_face_however_alive():
+    scene = Scene(FACE)
+    scene.pad = "enforce"
+    scene.gate.failing = {"ada"}
+    scene.look("ada", 0.5, texture=9.0)
+    scene.look("kian", 1.5, texture=9.0)
+    assert scene.verdicts == ["Throttled", "granted kian"]

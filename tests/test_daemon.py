@@ -66,7 +66,7 @@ def test_the_enrolled_face_opens_the_door_and_the_stranger_does_not(site, tmp_pa
         assert any(decode_status(p).armed for p in heard.on("/status"))
     assert "AccessGranted: obama" in site.said
     assert "AccessDenied: NoMatch" in site.said
-    assert "no presentation-attack detection" in site.said
+    assert "pad.mode is monitor: a photograph can open this door" in site.said
 
 
 def test_without_a_broker_the_door_works_and_says_so_once(site):
@@ -399,3 +399,41 @@ def test_a_readers_line_that_can_not_be_claimed_leaves_none_of_the_doors_held(si
     with pytest.raises(LineError, match="lines 1 and 2: can't be claimed"):
         build(load_config(site.path))
     assert fake.opened == set()
+
+
+def test_a_face_that_is_alive_opens_where_attacks_are_refused_and_its_score_is_in_the_event(site, tmp_path):
+    clip(tmp_path / "visit.avi", ["obama3.jpg"])
+    site.config |= {"pad": {"mode": "enforce"}, "camera": {"source": f"file:{tmp_path / 'visit.avi'}"}}
+    with Broker(tmp_path / "b") as broker, Listener(broker.port) as heard:
+        site.config["mqtt"] = {"host": "127.0.0.1", "port": broker.port}
+        site.write()
+        site.enrol("obama", "obama.jpg")
+        with site.running():
+            site.wait_for("AccessGranted: obama")
+            wait_until(lambda: heard.on("/event"), "the event")
+        (granted,) = [e for e in events(heard) if isinstance(e, Granted)]
+    assert granted.pad is not None
+    assert granted.pad["texture"] >= 2.0
+    assert "pad" in granted.stages_ms
+    assert "can open this door" not in site.said
+
+
+def test_a_face_that_is_not_alive_enough_is_refused_and_the_door_stays_locked(site):
+    site.config |= {"pad": {"mode": "enforce", "live": 60, "unsure": 50}}
+    site.write()
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("the clip has ended")
+    assert "AccessDenied: AttackSuspected" in site.said
+    assert "AccessGranted" not in site.said
+
+
+def test_with_a_missing_pad_model_the_door_is_not_armed_and_a_face_opens_nothing(site):
+    site.config |= {"pad": {"mode": "enforce", "models": ["no-such-model"]}}
+    site.write()
+    site.enrol("obama", "obama.jpg")
+    with site.running():
+        site.wait_for("no grants by face alone: pad: ")
+        assert any(why.startswith("pad: ") for why in site.status()["why_not"])
+        site.wait_for("the clip has ended")
+    assert "AccessGranted" not in site.said

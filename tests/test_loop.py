@@ -101,3 +101,37 @@ def test_a_sitting_takes_its_pictures_and_decides_on_none_of_them():
 
 def test_a_sitting_that_sees_nobody_gives_up_in_time():
     assert loop().take_pictures(3, 0.1, 0.05) == []
+
+
+class Scorer:
+    """Sibling of PadCheck: `asked` has each frame's time."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def __call__(self, picture, face, taken_at):
+        self.asked.append(taken_at)
+        return {"texture": 1.5}
+
+
+def scoring_loop(vector: np.ndarray, gallery) -> tuple[VisionLoop, Scorer]:
+    scorer = Scorer()
+    seeing = Look([FACE], FACE, None, None, Probe(vector, "m", 0.0))
+    health = CameraHealth(CameraConfig(), live=True)
+    frames = Frames(Frame(pixels(1), 0.0))
+    return VisionLoop(frames, health, lambda *_: seeing, lambda: gallery, lambda: 0.0, scorer), scorer
+
+
+@pytest.mark.parametrize("gallery", [GALLERY, None])
+def test_a_face_that_may_be_granted_is_scored_with_and_without_a_search(gallery):
+    turns, scorer = scoring_loop(VECTOR, gallery)
+    observation = turns.step().observation
+    assert (observation.probe.pad, scorer.asked) == ({"texture": 1.5}, [0.0])
+    assert "pad" in observation.stages_ms
+
+
+@pytest.mark.parametrize("vector", [np.eye(1, 8, 1, dtype=np.float32)[0], np.full(8, np.nan, np.float32)])
+def test_a_stranger_is_not_worth_scoring(vector):
+    turns, scorer = scoring_loop(vector, GALLERY)
+    observation = turns.step().observation
+    assert (observation.probe.pad, scorer.asked) == (None, [])

@@ -45,10 +45,11 @@ def test_each_shipped_model_gives_its_known_answer(entry: ModelEntry, threads: i
 
 
 @pytest.mark.parametrize("entry", SHELF.entries, ids=lambda e: e.id)
-def test_each_model_has_a_card_a_licence_and_quantised_weights(entry: ModelEntry):
-    assert len(SHELF.read(entry.card)) > 500
+def test_each_model_has_a_card_a_licence_and_quantised_weights_or_says_why_not(entry: ModelEntry):
+    card = SHELF.read(entry.card).decode()
+    assert len(card) > 500
     assert entry.licence in ("Apache-2.0", "MIT")
-    assert "int8" in entry.quantisation
+    assert "int8" in entry.quantisation or "## Why it is not quantised" in card
     assert entry.measured
 
 
@@ -131,7 +132,9 @@ def test_another_embedder_is_a_manifest_entry(copy: Path):
     text = path.read_text()
     start = text.index("  - id: facenet")
     second = (
-        text[start:].replace("id: facenet", "id: other", 1).replace("left_eye: [0.345", "left_eye: [0.35")
+        text[start : text.index("\n  - id:", start)]
+        .replace("id: facenet", "id: other", 1)
+        .replace("left_eye: [0.345", "left_eye: [0.35")
     )
     path.write_text(text + "\n" + second)
     other = ModelShelf.open(copy).entries[-1].id

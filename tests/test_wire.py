@@ -23,6 +23,7 @@ from edge.values import (
     Deny,
     DoorMode,
     Grant,
+    Liveness,
     Match,
     Observation,
     Probe,
@@ -37,10 +38,11 @@ QUALITY = Quality(52.25, 120.0, 110.0, 40.0, 0.04, math.nan)
 
 def attempt(decision: Grant | Deny) -> Attempt:
     """What was decided, with all that vision knew: a nearest subject as well."""
-    probe = Probe(np.ones(4, np.float32) / 2, "facenet", 10.0, QUALITY, 0.93)
+    probe = Probe(np.ones(4, np.float32) / 2, "facenet", 10.0, QUALITY)
     match = Match(Candidate("nobody-must-know", 0.7123), Candidate("nor-this-one", 0.8))
     last = Observation(10.0, probe, match, stages_ms={"detect": 2.5, "embed": 9.125})
-    return Attempt(decision, 9.2, 10.0425, 3, last, 0.1, repeats=2)
+    pad = {"texture": 0.9312}
+    return Attempt(decision, 9.2, 10.0425, 3, last, 0.1, 2, liveness=Liveness.LIVE, pad=pad)
 
 
 def granted() -> Granted:
@@ -93,7 +95,7 @@ def test_a_grant_names_who_and_how_near():
             "yaw": 0.04,
             "pitch": None,
         },
-        "pad": 0.93,
+        "pad": {"texture": 0.931},
         "stages_ms": {"detect": 2.5, "embed": 9.125},
         "frame_age_ms": 42.5,
         "frames": 3,

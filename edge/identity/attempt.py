@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from edge.config import DecisionConfig
 from edge.identity.match import identify
+from edge.identity.pad import Judged, PadRule, Scores, judge, mean, passes
 from edge.identity.throttle import Rule
 from edge.values import Deny, Grant, Observation, Reason, Votes
 
@@ -17,6 +18,7 @@ class Vote:
 
     at: float
     verdict: Grant | Deny
+    pad: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Running:
     refusals: tuple[Reason, ...] = ()
     frames: int = 0
     need: Rule | None = None  # what the newest compared frame had to fulfil
+    unjudged: bool = False  # confirmed, but too few frames were scored to say whether it is alive
 
 
 def verdict_of(
@@ -68,6 +71,31 @@ def confirmed(running: Running, need: Rule, window_s: float, now: float) -> bool
     return newest_agrees and len(set(subjects)) == 1 and len(subjects) >= need.confirm
 
 
+def ruling(running: Running, grant: Grant, pad: PadRule | None) -> tuple[Grant | Deny, Judged] | None:
+    """What becomes of a confirmed subject; None: too few frames were scored, the attempt goes on.
+
+    `pad`: what presentation-attack detection asks; None: nothing.
+    """
+    scored = scored_frames(running, grant.subject)
+    if pad is None:
+        return grant, Judged(None, mean(scored))
+    judged = judge(scored, pad)
+    if judged is None:
+        return None
+    if passes(judged, pad):
+        return grant, judged
+    return Deny(Reason.OTHER if judged.liveness is None else Reason.ATTACK_SUSPECTED), judged
+
+
+def scored_frames(running: Running, subject: str) -> list[Scores]:
+    """The scores of the frames that voted for this subject, oldest first."""
+    return [vote.pad for vote in running.votes if vote.pad is not None and _voted_for(vote, subject)]
+
+
+def _voted_for(vote: Vote, subject: str) -> bool:
+    return isinstance(vote.verdict, Grant) and vote.verdict.subject == subject
+
+
 def votes_of(running: Running) -> Votes:
     """How near to a confirmation the attempt came."""
     need = running.need
@@ -89,5 +117,7 @@ def telling(running: Running) -> Reason:
     subjects = {v.verdict.subject for v in running.votes if isinstance(v.verdict, Grant)}
     if len(subjects) > 1:
         return Reason.AMBIGUOUS
+    if running.unjudged:
+        return Reason.LOW_QUALITY
     commonest = Counter(running.refusals).most_common(1)
     return commonest[0][0] if commonest else Reason.OTHER

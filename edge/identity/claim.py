@@ -16,11 +16,14 @@ from edge.identity.attempt import (
     confirmed,
     is_over,
     refused_frame,
+    ruling,
+    scored_frames,
     telling,
     verdict_of,
     voted,
     votes_of,
 )
+from edge.identity.pad import Judged, PadRule, mean
 from edge.identity.throttle import Rule
 from edge.values import Attempt, Deny, Grant, Observation, Reason
 
@@ -51,10 +54,13 @@ class Verifier:
         self._max_age_s = max_frame_age_s
         self._timeout_s = claim_timeout_s
 
-    def observe(self, claim: Claim, seen: Observation, need: Rule, now: float) -> ClaimStep:
+    def observe(
+        self, claim: Claim, seen: Observation, need: Rule, now: float, pad: PadRule | None = None
+    ) -> ClaimStep:
         """One frame, whose match has the claimed subject for its only candidate.
 
-        Frames from before the card are not counted, and no frame twice.
+        Frames from before the card are not counted, and no frame twice. `pad`: what
+        presentation-attack detection asks of a grant; None: nothing.
         """
         if not seen.taken_at > max(claim.newest, claim.began_at):
             return self.tick(claim, now)
@@ -65,9 +71,13 @@ class Verifier:
                 claim = replace(claim, running=refused_frame(running, seen, now))
             return self.tick(claim, now)
         verdict = self._verdict(claim, seen, now)
-        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, need, now)
-        if confirmed(running, need, self._config.confirm_window_s, now):
-            return ClaimStep(None, _attempt(claim, running, verdict, now))
+        vote = Vote(seen.taken_at, verdict, seen.probe.pad)
+        running = voted(running or Running(now, now, seen), vote, seen, need, now)
+        if isinstance(verdict, Grant) and confirmed(running, need, self._config.confirm_window_s, now):
+            ruled = ruling(running, verdict, pad)
+            if ruled is not None:
+                return ClaimStep(None, _attempt(claim, running, ruled[0], now, ruled[1]))
+            running = replace(running, unjudged=True)
         return self.tick(replace(claim, running=running), now)
 
     def tick(self, claim: Claim, now: float) -> ClaimStep:
@@ -85,7 +95,8 @@ class Verifier:
     def interrupt(self, claim: Claim, reason: Reason, now: float) -> ClaimStep:
         """End it for a reason outside it, a camera fault for one."""
         running = claim.running or Running(now, now, Observation(now))
-        return ClaimStep(None, _attempt(claim, running, Deny(reason), now))
+        judged = Judged(None, mean(scored_frames(running, claim.subject)))
+        return ClaimStep(None, _attempt(claim, running, Deny(reason), now, judged))
 
     def _verdict(self, claim: Claim, seen: Observation, now: float) -> Grant | Deny:
         verdict = verdict_of(seen, self._config.threshold, 0, self._max_age_s, now)
@@ -94,9 +105,18 @@ class Verifier:
         return Deny(Reason.FACE_NOT_CARDS) if verdict == Deny(Reason.NO_MATCH) else verdict
 
 
-def _attempt(claim: Claim, running: Running, decision: Grant | Deny, now: float) -> Attempt:
-    votes = votes_of(running)
-    return Attempt(decision, claim.began_at, now, running.frames, running.last, margin=0.0, votes=votes)
+def _attempt(claim: Claim, running: Running, decision: Grant | Deny, now: float, judged: Judged) -> Attempt:
+    return Attempt(
+        decision,
+        claim.began_at,
+        now,
+        running.frames,
+        running.last,
+        margin=0.0,
+        votes=votes_of(running),
+        liveness=judged.liveness,
+        pad=judged.scores,
+    )
 
 
 def _telling(claim: Claim) -> Reason:

@@ -21,14 +21,17 @@ from edge.identity.attempt import (
     confirmed,
     is_over,
     refused_frame,
+    ruling,
+    scored_frames,
     telling,
     verdict_of,
     voted,
     votes_of,
 )
 from edge.identity.match import expected_fpir
+from edge.identity.pad import Judged, PadRule, mean
 from edge.identity.throttle import Rule, Throttle, rule
-from edge.values import DISTANCE_CEILING, Attempt, Deny, Grant, Observation, Reason
+from edge.values import DISTANCE_CEILING, Attempt, Deny, Grant, Liveness, Observation, Reason
 
 _STILL_THERE = 1.0
 """L2 distance below which a poor frame of a subject just granted starts no new attempt: somebody
@@ -58,27 +61,40 @@ class Deciding:
     cooling: dict[str, float] = field(default_factory=dict)  # subject -> last seen, s monotonic
     barred: dict[str, float] = field(default_factory=dict)  # subject without a right -> when told
     unknown: tuple[_Unknown, ...] = ()
+    suspected: tuple[float, ...] = ()  # when attacks were suspected since the last alarm, s monotonic
     newest: float = float("-inf")  # taken_at of the newest frame decided on
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one observation led to. `alarm`: the throttle has just risen."""
+    """What one observation led to. `alarm`: the throttle has just risen.
+
+    `suspect`: whose face an attack seems to have shown, also when the event is folded into another;
+    `attack_alarm`: `pad.alarm_after` of them came within `throttle_window_s`; `asks_card`: it may be
+    alive, and a card would help.
+    """
 
     state: Deciding
     attempt: Attempt | None = None
     alarm: bool = False
+    suspect: str | None = None
+    attack_alarm: bool = False
+    asks_card: bool = False
 
 
 class Decider:
     """The rules; the state is passed in and comes back."""
 
-    def __init__(self, config: DecisionConfig, max_frame_age_s: float) -> None:
+    def __init__(self, config: DecisionConfig, max_frame_age_s: float, alarm_after: int = 3) -> None:
         self._config = config
         self._max_age_s = max_frame_age_s
+        self._alarm_after = alarm_after
 
-    def observe(self, state: Deciding, seen: Observation, now: float) -> Step:
-        """One frame's observation at `now` (s, monotonic). A frame is counted once."""
+    def observe(self, state: Deciding, seen: Observation, now: float, pad: PadRule | None = None) -> Step:
+        """One frame's observation at `now` (s, monotonic). A frame is counted once.
+
+        `pad`: what presentation-attack detection asks of a grant; None: nothing.
+        """
         if not seen.taken_at > state.newest:
             return self.tick(state, now)
         state = replace(self._forget(state, now), newest=seen.taken_at)
@@ -91,11 +107,28 @@ class Decider:
         if self._is_cooling(state, seen, verdict):  # neither begins, feeds nor ends an attempt
             return self.tick(_seen_again(state, verdict, now), now)
         need = self.rule(state, now)
-        running = voted(running or Running(now, now, seen), Vote(seen.taken_at, verdict), seen, need, now)
+        vote = Vote(seen.taken_at, verdict, seen.probe.pad)
+        running = voted(running or Running(now, now, seen), vote, seen, need, now)
         state = replace(state, running=running)
-        if confirmed(running, need, self._config.confirm_window_s, now):
-            return self._granted(state, running, verdict, now)
+        if isinstance(verdict, Grant) and confirmed(running, need, self._config.confirm_window_s, now):
+            return self._confirmed(state, running, verdict, now, pad)
         return self.tick(state, now)
+
+    def _confirmed(
+        self, state: Deciding, running: Running, grant: Grant, now: float, pad: PadRule | None
+    ) -> Step:
+        """The votes agree: now it must be alive."""
+        ruled = ruling(running, grant, pad)
+        if ruled is None:
+            return self.tick(replace(state, running=replace(running, unjudged=True)), now)
+        decision, judged = ruled
+        if isinstance(decision, Grant):
+            return self._granted(state, running, decision, now, judged)
+        if pad is not None and pad.asks_card and judged.liveness is Liveness.UNSURE:
+            step = self._refused(state, running, decision.reason, now, judged, attack=False)
+            return replace(step, asks_card=True)
+        step = self._refused(state, running, decision.reason, now, judged)
+        return replace(step, suspect=None if judged.liveness is None else grant.subject)
 
     def tick(self, state: Deciding, now: float) -> Step:
         """Time passes; an attempt that is over ends as a refusal."""
@@ -133,14 +166,23 @@ class Decider:
         cooling = {s: t for s, t in state.cooling.items() if s != subject}
         return replace(state, cooling=cooling, barred={**state.barred, subject: now})
 
-    def count_refusal(self, state: Deciding, reason: Reason, now: float) -> Step:
-        """A refusal, here or of a claim, raises the throttle unless it says nothing of the person."""
+    def count_refusal(self, state: Deciding, reason: Reason, now: float, attack: bool = True) -> Step:
+        """A refusal, here or of a claim, raises the throttle unless it says nothing of the person.
+
+        `attack`: whether an AttackSuspected counts for the alarm.
+        """
         if reason in _NOBODYS_FAULT:
             return Step(state)
         was_raised = state.throttle.raised(now, self._config)
         throttle = state.throttle.refused(now, self._config)
         alarm = throttle.raised(now, self._config) and not was_raised
-        return Step(replace(state, throttle=throttle), alarm=alarm)
+        state = replace(state, throttle=throttle)
+        if reason is not Reason.ATTACK_SUSPECTED or not attack:
+            return Step(state, alarm=alarm)
+        recent = [t for t in state.suspected if now - t < self._config.throttle_window_s]
+        enough = len(recent) + 1 >= self._alarm_after
+        state = replace(state, suspected=() if enough else (*recent, now))
+        return Step(state, alarm=alarm, attack_alarm=enough)
 
     def _verdict(self, state: Deciding, seen: Observation, now: float) -> Grant | Deny:
         margin = self.rule(state, now).margin
@@ -153,33 +195,45 @@ class Decider:
         known = best is not None and (best.subject in state.cooling or best.subject in state.barred)
         return known and best is not None and best.distance < _STILL_THERE
 
-    def _granted(self, state: Deciding, running: Running, verdict: Grant | Deny, now: float) -> Step:
-        margin, votes = self.rule(state, now).margin, votes_of(running)
-        attempt = Attempt(verdict, running.began_at, now, running.frames, running.last, margin, 0, votes)
-        return Step(replace(_seen_again(state, verdict, now), running=None), attempt)
+    def _granted(self, state: Deciding, running: Running, grant: Grant, now: float, judged: Judged) -> Step:
+        attempt = self._attempt(state, running, grant, now, judged)
+        return Step(replace(_seen_again(state, grant, now), running=None), attempt)
 
-    def _refused(self, state: Deciding, running: Running, reason: Reason, now: float) -> Step:
-        margin, votes = self.rule(state, now).margin, votes_of(running)
-        counted = self.count_refusal(state, reason, now)
-        state, alarm = replace(counted.state, running=None), counted.alarm
+    def _refused(
+        self,
+        state: Deciding,
+        running: Running,
+        reason: Reason,
+        now: float,
+        judged: Judged | None = None,
+        attack: bool = True,
+    ) -> Step:
+        attempt = self._attempt(state, running, Deny(reason), now, judged or _not_judged(running))
+        step = self.count_refusal(state, reason, now, attack)
+        state = replace(step.state, running=None)
         known, others = _known(state.unknown, running.last)
         if known is not None and now - known.reported_at < self._config.repeat_s:
             again = replace(known, repeats=known.repeats + 1)
-            return Step(replace(state, unknown=(*others, again)), alarm=alarm)
-        repeats = known.repeats if known else 0
-        attempt = Attempt(
-            Deny(reason),
+            return replace(step, state=replace(state, unknown=(*others, again)))
+        vector = running.last.probe.vector if running.last.probe else None
+        fresh = () if vector is None else (_Unknown(vector, now),)
+        state = replace(state, unknown=(*others, *fresh)[-_REMEMBERED:])
+        return replace(step, state=state, attempt=replace(attempt, repeats=known.repeats if known else 0))
+
+    def _attempt(
+        self, state: Deciding, running: Running, decision: Grant | Deny, now: float, judged: Judged
+    ) -> Attempt:
+        return Attempt(
+            decision,
             running.began_at,
             now,
             running.frames,
             running.last,
-            margin,
-            repeats,
-            votes,
+            self.rule(state, now).margin,
+            votes=votes_of(running),
+            liveness=judged.liveness,
+            pad=judged.scores,
         )
-        vector = running.last.probe.vector if running.last.probe else None
-        fresh = () if vector is None else (_Unknown(vector, now),)
-        return Step(replace(state, unknown=(*others, *fresh)[-_REMEMBERED:]), attempt, alarm)
 
     def _forget(self, state: Deciding, now: float) -> Deciding:
         cooling = {s: t for s, t in state.cooling.items() if now - t < self._config.cooldown_s}
@@ -192,6 +246,12 @@ def _seen_again(state: Deciding, verdict: Grant | Deny, now: float) -> Deciding:
     if not isinstance(verdict, Grant) or verdict.subject in state.barred:
         return state
     return replace(state, cooling={**state.cooling, verdict.subject: now})
+
+
+def _not_judged(running: Running) -> Judged:
+    """The scores of an attempt that ended before it was judged: those of the face it saw last."""
+    last = running.last.match.best if running.last.match else None
+    return Judged(None, mean(scored_frames(running, last.subject) if last else ()))
 
 
 def _known(unknown: tuple[_Unknown, ...], last: Observation) -> tuple[_Unknown | None, tuple[_Unknown, ...]]:

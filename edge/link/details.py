@@ -10,7 +10,7 @@ import msgspec
 
 from edge.errors import PayloadError
 from edge.link.wire import MAX_BYTES, Denied, Granted, Measured
-from edge.values import Attempt, Candidate, Match
+from edge.values import Attempt, Candidate, Liveness, Match
 
 PERMITTED, NOT_ASKED = "permitted", "not asked"
 
@@ -43,6 +43,8 @@ class Details(_Strict, frozen=True):
     frames: int
     stages_ms: dict[str, float]
     frame_age_ms: float | None  # when it was decided
+    liveness: Liveness | None = None  # what presentation-attack detection said; None: not judged
+    pad: dict[str, float] | None = None  # layer -> mean score, larger is more alive
 
 
 def details_of(attempt: Attempt, event: Granted | Denied, right: str) -> Details:
@@ -57,6 +59,8 @@ def details_of(attempt: Attempt, event: Granted | Denied, right: str) -> Details
         needed=attempt.votes.needed,
         of=attempt.votes.of,
         right=right,
+        liveness=attempt.liveness,
+        pad=event.pad,
         quality=event.quality,
         gallery=event.gallery,
         model=event.model,

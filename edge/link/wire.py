@@ -37,6 +37,7 @@ NoticeKind = Literal[
     "CameraFault",
     "CameraRestored",
     "ThrottleRaised",
+    "AttackAlarm",
     "DoorFault",
     "DoorForcedOpen",
     "DoorOpenTooLong",
@@ -126,7 +127,9 @@ class _OfAttempt(_Event, frozen=True):
     threshold: float
     margin: float
     quality: Measured | None
-    pad: float | None
+    pad: (
+        dict[str, float] | None
+    )  # layer -> mean score of liveness, larger is more alive; None: no frame scored
     stages_ms: dict[str, float]
     frame_age_ms: float | None  # when it was decided
     frames: Natural
@@ -228,7 +231,7 @@ def attempt_event(attempt: Attempt, stamp: Stamp, setting: Setting) -> Granted |
         "threshold": setting.threshold,
         "margin": attempt.margin,
         "quality": _measured(quality) if quality else None,
-        "pad": _finite(last.probe.pad_score if last.probe else None, 3),
+        "pad": {layer: _finite(score, 3) or 0.0 for layer, score in attempt.pad.items()} or None,
         "stages_ms": {stage: _finite(ms, 3) or 0.0 for stage, ms in last.stages_ms.items()},
         "frame_age_ms": _finite((attempt.decided_at - last.taken_at) * 1000, 1),
         "frames": attempt.frames,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.identity.match import search
-from edge.values import Frame, Gallery, Observation, Reason
-from edge.vision.pipeline import Look
+from edge.values import DISTANCE_CEILING, Face, Frame, Gallery, Match, Observation, Probe, Reason
+from edge.vision.pipeline import Look, Stopwatch
 
 _POLL_S = 0.1  # how long a missing frame may delay the clock of a running attempt
 
@@ -39,6 +39,10 @@ class Health(Protocol):
         """What is wrong with the camera, in words."""
 
 
+PadScorer = Callable[[NDArray[np.uint8], Face, float], Mapping[str, float] | None]
+"""PadCheck, or its sibling in tests: a frame's pixels, the face in it, when it was taken (s, monotonic)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One turn of the loop. `observation` is None when there was no frame to trust."""
@@ -57,12 +61,14 @@ class VisionLoop:
         look: Callable[[NDArray[np.uint8], float], Look],
         gallery: Callable[[], Gallery | None],
         clock: Callable[[], float] = time.monotonic,
+        pad: PadScorer | None = None,
     ) -> None:
         self._frames = frames
         self._health = health
         self._look = look
         self._gallery = gallery
         self._clock = clock
+        self._pad = pad
         self._sitting = _Sitting()
         self.beat = clock()  # s, monotonic: when the loop last turned
 
@@ -88,14 +94,23 @@ class VisionLoop:
             return Observation(frame.taken_at, stages_ms=look.stages_ms)
         if look.probe is None:
             return Observation(frame.taken_at, None, None, Reason.LOW_QUALITY, look.face, look.stages_ms)
+        watch = Stopwatch()
         gallery = self._gallery()
-        if gallery is None:
-            refused = Reason.UNAUTHORIZED
-            return Observation(frame.taken_at, look.probe, None, refused, look.face, look.stages_ms)
-        began = time.perf_counter()
-        match = search(look.probe, gallery)
-        took = {"search": round((time.perf_counter() - began) * 1000, 3)}
-        return Observation(frame.taken_at, look.probe, match, None, look.face, look.stages_ms | took)
+        match = None if gallery is None else search(look.probe, gallery)
+        if match is not None:
+            watch.lap("search")
+        probe = self._scored(frame, look.probe, look.face, match)
+        if probe.pad is not None:
+            watch.lap("pad")
+        refused = Reason.UNAUTHORIZED if match is None else None
+        return Observation(frame.taken_at, probe, match, refused, look.face, look.stages_ms | watch.laps_ms)
+
+    def _scored(self, frame: Frame, probe: Probe, face: Face, match: Match | None) -> Probe:
+        """The probe with what presentation-attack detection says of it, where that can matter."""
+        is_near = match is None or (match.best is not None and match.best.distance < DISTANCE_CEILING)
+        if self._pad is None or not is_near:
+            return probe
+        return replace(probe, pad=self._pad(frame.pixels, face, frame.taken_at))
 
     def take_pictures(
         self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True

@@ -34,6 +34,7 @@ class Source(_Entry, frozen=True):
     file: str
     package_sha256: Sha256
     file_sha256: Sha256
+    registry: Literal["pypi", "npm"] = "pypi"
 
 
 class Input(_Entry, frozen=True):
@@ -70,6 +71,22 @@ class Crop(_Entry, frozen=True):
     aspect: float = 122 / 153  # width / height of the face region before it becomes square
 
 
+class Texture(_Entry, frozen=True):
+    """How a PAD model looks at a face: squares around the detector's box, and what it says of each.
+
+    With the defaults an entry needs `scales` and `live_index` only.
+    """
+
+    scales: Annotated[
+        list[Annotated[float, msgspec.Meta(ge=0.5, le=10)]], msgspec.Meta(min_length=1, max_length=8)
+    ]
+    live_index: Annotated[int, msgspec.Meta(ge=0, le=99)]  # the output's place of "alive"
+    live: float = 2.0  # mean score from which a face counts as alive
+    unsure: float = 0.0  # mean score below which it counts as an attack
+    gives: Literal["logits", "probabilities"] = "logits"  # what the output is: before or after softmax
+    min_face_px: Annotated[float, msgspec.Meta(ge=8, le=1000)] = 48  # side of the box; below: no verdict
+
+
 class KnownAnswer(_Entry, frozen=True):
     """A stored input and output; see `selftest`."""
 
@@ -92,7 +109,7 @@ class ModelEntry(_Entry, frozen=True):
     """One model of the manifest."""
 
     id: ModelId
-    role: Literal["detector", "embedder"]
+    role: Literal["detector", "embedder", "pad"]
     file: str
     sha256: Sha256
     source: Source
@@ -107,6 +124,7 @@ class ModelEntry(_Entry, frozen=True):
     range_m: float | None = None
     dimension: int | None = None
     crop: Crop | None = None
+    texture: Texture | None = None
     fmr_at_ceiling: Rate | None = None  # of one comparison at 0.7: what FPIR is judged by
     fmr_measured: MeasuredRate | None = None  # the same with its interval
 

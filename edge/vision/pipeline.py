@@ -61,7 +61,7 @@ class Pipeline:
             return self._look(pixels, taken_at)
 
     def _look(self, pixels: NDArray[np.uint8], taken_at: float) -> Look:
-        watch = _Stopwatch()
+        watch = Stopwatch()
         faces = self._detector(pixels)
         watch.lap("detect")
         face = pick_face(faces, (pixels.shape[1], pixels.shape[0]))
@@ -89,12 +89,15 @@ def chosen(shelf: ModelShelf, models: ModelsConfig) -> tuple[ModelEntry, ModelEn
     return shelf.entry(detector, "detector"), shelf.entry(embedder, "embedder")
 
 
-class _Stopwatch:
+class Stopwatch:
+    """How long each stage took, ms."""
+
     def __init__(self) -> None:
         self.laps_ms: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """The stage that ends now."""
         now = time.perf_counter()
         self.laps_ms[stage] = round((now - self._last) * 1000, 3)
         self._last = now

@@ -99,7 +99,7 @@ def repair_facenet(content: bytes) -> bytes:
     if fused != FUSED_RELUS_IN_FACENET:
         raise ModelFormatError(f"FaceNet: expected {FUSED_RELUS_IN_FACENET} RELUs, found {fused}")
     _free_batch(model, graph)
-    _sign(model, graph, ["embeddings"])
+    sign(model, graph, ["embeddings"])
     return write(model)
 
 
@@ -109,9 +109,9 @@ def fold_blazeface(content: bytes) -> bytes:
     graph = only_graph(model)
     set_builtin_codes(model)
     _fold_dequantize(model, graph)
-    _fuse_relus(model, graph)
-    _drop_unused(model, graph)
-    _sign(model, graph, ["regressors", "classificators"])
+    fuse_relus(model, graph)
+    drop_unused(model, graph)
+    sign(model, graph, ["regressors", "classificators"])
     return write(model)
 
 
@@ -206,7 +206,7 @@ def _fold_dequantize(model: Any, graph: Any) -> None:
     graph.operators = kept
 
 
-def _fuse_relus(model: Any, graph: Any) -> None:
+def fuse_relus(model: Any, graph: Any) -> None:
     """Fuse each stand-alone RELU into its producer where that producer feeds nothing else."""
     readers = np.bincount([i for op in graph.operators for i in op.inputs if i >= 0])
     makers = {op.outputs[0]: op for op in graph.operators}
@@ -226,7 +226,7 @@ def _fuse_relus(model: Any, graph: Any) -> None:
     graph.operators = kept
 
 
-def _drop_unused(model: Any, graph: Any) -> None:
+def drop_unused(model: Any, graph: Any) -> None:
     """Drop tensors, buffers and operator codes that nothing refers to, and renumber."""
     ends = [*graph.inputs, *graph.outputs]
     used = sorted({int(i) for op in graph.operators for i in (*op.inputs, *op.outputs)} | set(ends))
@@ -262,7 +262,7 @@ def _renumber_codes(model: Any, graph: Any) -> None:
         operator.opcodeIndex = place[operator.opcodeIndex]
 
 
-def _sign(model: Any, graph: Any, outputs: list[str]) -> None:
+def sign(model: Any, graph: Any, outputs: list[str]) -> None:
     """Name the model's ends and add the signature a quantiser needs."""
     graph.tensors[graph.inputs[0]].name = b"input"
     for index, name in zip(graph.outputs, outputs, strict=True):

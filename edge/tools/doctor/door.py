@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.access import checked_rights
-from edge.config import NO_PAD, Config, is_simulated, shown_source
+from edge.config import Config, is_simulated, shown_source
 from edge.disk import FileKey
 from edge.door.chips import chip_label, find, line_holder
 from edge.errors import GalleryError
@@ -187,9 +187,16 @@ def before_linux(patient: Patient) -> Said:
     return ok(f"{files[0]}: drives GPIO{line} to locked before Linux runs")
 
 
-def pad(_patient: Patient) -> Said:
-    """What this version can't do."""
-    return note(NO_PAD)
+def pad(patient: Patient) -> Said:
+    """Would a picture of a face be told from a face?"""
+    config = patient.config
+    if config.pad_warning:
+        return warn(config.pad_warning, "pad: {mode: auto}, once the door was seen to know its people")
+    shelf = ModelShelf.open(config.models.dir)
+    models = config.pad.models or (shelf.default("pad"),)
+    for model in models:
+        load_model(shelf, shelf.entry(model, "pad"), config.models.threads, config.models.runtime)
+    return ok(f"{config.pad_mode}, by {', '.join(models)}; good screens and masks pass: see the README")
 
 
 def face_alone(config: Config) -> str:
@@ -214,5 +221,5 @@ CHECKS = (
     Check("readers", readers, "restore the cards from a backup, or add them again"),
     Check("lines", lines, "gpiodetect and gpioinfo list chips and lines; group gpio"),
     Check("boot", before_linux, "gpiodetect; see deploy/boot/README.md"),
-    Check("pad", pad, ""),
+    Check("pad", pad, "install doord again, or name models that are there in pad.models"),
 )

@@ -1,0 +1,121 @@
+"""The layers of presentation-attack detection, asked as often as needed; one that fails has no verdict."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_loop import FACE, pixels
+
+from edge.config import parse_config
+from edge.errors import ModelError
+from edge.identity.pad import Limit
+from edge.liveness import PadSubsystem
+from edge.values import Liveness
+from edge.vision.pad import PadCheck
+from edge.worker import within
+
+PICTURE = pixels(1)
+
+
+class Layer:
+    """Sibling of a layer: gives what it was told, `asked` has the times."""
+
+    def __init__(self, name: str, *scores: float | ModelError) -> None:
+        self.name = name
+        self.left = list(scores)
+        self.asked: list[float] = []
+
+    def score(self, picture: np.ndarray, face: object, taken_at: float) -> float:
+        self.asked.append(taken_at)
+        score = self.left.pop(0) if self.left else 1.0
+        if isinstance(score, ModelError):
+            raise score
+        return score
+
+
+def config(more: str = ""):
+    return parse_config(f"site: hq\ndoor_id: front\ndoor: {{relay: {{line: 17}}}}\n{more}")
+
+
+def test_frames_are_scored_a_quarter_of_a_second_apart():
+    layer = Layer("texture")
+    check = PadCheck([layer], 0.25, lambda: True)
+    for i in range(30):
+        check(PICTURE, FACE, i / 30)
+    assert layer.asked == pytest.approx([0, 7 / 30, 14 / 30, 21 / 30, 28 / 30])
+
+
+def test_nothing_is_scored_that_nobody_wants():
+    layer = Layer("texture")
+    assert PadCheck([layer], 0, lambda: False)(PICTURE, FACE, 0.0) is None
+    assert layer.asked == []
+
+
+def test_a_layer_that_fails_has_no_verdict_on_that_frame_and_the_others_have():
+    check = PadCheck([Layer("texture", ModelError("the runtime refused")), Layer("still")], 0, lambda: True)
+    first = check(PICTURE, FACE, 0.0)
+    assert first is not None
+    assert (math.isnan(first["texture"]), first["still"], check.problem) == (True, 1.0, "the runtime refused")
+    assert check(PICTURE, FACE, 1.0) == {"texture": 1.0, "still": 1.0}
+    assert check.problem is None
+
+
+def test_without_layers_no_frame_is_scored():
+    assert PadCheck([], 0, lambda: True)(PICTURE, FACE, 0.0) is None
+
+
+def test_the_shipped_model_is_loaded_and_judges_by_its_entrys_limits():
+    pad = PadSubsystem(config(), lambda: "enforce")
+    assert (pad.problem, pad.limits) == (None, {"texture": Limit(2.0, 0.0)})
+    rule = pad.rule(with_card=False)
+    assert rule is not None
+    assert (rule.frames, rule.accepted, rule.unjudged) == (3, frozenset({Liveness.LIVE}), False)
+
+
+def test_the_owner_may_set_the_limits():
+    assert PadSubsystem(config("pad: {live: 3.5, unsure: 1}"), lambda: "enforce").limits == {
+        "texture": Limit(3.5, 1.0)
+    }
+
+
+@pytest.mark.parametrize("more", ["pad: {models: [no-such-model]}", "models: {dir: /nonexistent}"])
+def test_a_model_that_is_missing_closes_the_door_to_faces_alone_and_says_so(more):
+    pad = PadSubsystem(config(more), lambda: "enforce")
+    alone, with_card = pad.rule(with_card=False), pad.rule(with_card=True)
+    assert alone is not None
+    assert with_card is not None
+    assert (alone.limits, alone.unjudged, with_card.unjudged) == ({}, False, True)
+    assert pad.why_not() == [f"pad: {pad.problem}"]
+    assert pad.check(PICTURE, FACE, 0.0) is None
+
+
+def test_a_model_that_is_missing_is_no_matter_where_nobody_asks_for_it():
+    pad = PadSubsystem(config("pad: {mode: 'off', models: [no-such-model]}"), lambda: "off")
+    assert (pad.problem, pad.why_not(), pad.rule(with_card=False)) == (None, [], None)
+
+
+def test_a_model_whose_file_was_altered_is_not_used(tmp_path):
+    import shutil
+
+    from edge import models
+
+    folder = tmp_path / "models"
+    shutil.copytree(Path(models.__file__).parent, folder, ignore=shutil.ignore_patterns("build"))
+    with (folder / "minifasnet_se.tflite").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"altered")
+    pad = PadSubsystem(config(f"models: {{dir: {folder}}}"), lambda: "enforce")
+    assert pad.limits == {}
+    assert "minifasnet" in str(pad.problem)
+
+
+def test_models_that_hang_are_left_behind():
+    import threading
+
+    never = threading.Event()
+    with pytest.raises(ModelError, match=r"PAD models: expected to be loaded in 0\.05 s"):
+        within(never.wait, 0.05, "PAD models")
+    never.set()
