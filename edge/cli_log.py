@@ -6,13 +6,14 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edge.acting import as_owner
 from edge.cli_admin_common import FOLDER, STORE, folder
 from edge.cli_common import AddCommand, configured, say, say_json
-from edge.config import DEFAULT_PATH
+from edge.config import DEFAULT_PATH, Config
 from edge.errors import LogError
 from edge.ledger_log import LedgerLog
 from edge.link.details import decode_details
@@ -69,13 +70,19 @@ def _none(_options: argparse.Namespace) -> int:
     raise AssertionError("argparse asks for an action")
 
 
+@contextmanager
+def _ledger(config: Config) -> Iterator[Log]:
+    """This door's: SQLite makes files beside a ledger that it reads, and they must be the daemon's."""
+    with as_owner(config), LedgerLog(config.events_path, config.door_id) as log:
+        yield log
+
+
 def opened_log(options: argparse.Namespace) -> AbstractContextManager[Log]:
     """This door's ledger; with --store, or where no door is configured, what was collected."""
     store: Path | None = getattr(options, "store", None)
     here = options.config is not None or (DEFAULT_PATH.exists() and FOLDER not in os.environ)
     if store is None and here:
-        config = configured(options)
-        return LedgerLog(config.events_path, config.door_id)
+        return _ledger(configured(options))
     from edge.admin.collected import Collected
 
     return Collected(store or folder(options) / STORE)

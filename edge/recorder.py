@@ -159,11 +159,17 @@ class Recorder:
         for worker in self._workers:
             worker.tend(self._clock())
 
+    def ask_to_stop(self) -> None:
+        """Both threads end soon; what comes meanwhile waits for `stop`. Returns at once."""
+        for worker in self._workers:
+            worker.ask_to_stop()
+
     def stop(self, timeout_s: float = 2.0) -> None:
         """Commit what waits, end both threads; takes little more than `timeout_s`. It can be read still."""
         until = self._clock() + timeout_s
+        self.ask_to_stop()
         for worker in self._workers:
-            worker.stop(timeout_s)
+            worker.stop(max(0.0, until - self._clock()))
         if any(worker.alive for worker in self._workers):
             log.error("the ledger's disk hangs: %d events are lost", self._inbox.qsize() + len(self._pending))
             return

@@ -33,7 +33,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def verified(folder: Path, edit=lambda text: text) -> str:
-    """What `systemd-analyze verify` says of all units, with a command in place of those not installed here."""
+    """What `systemd-analyze verify` says of all units; doord is not installed here, /bin/true is."""
     for name in UNITS:
         text = re.sub(r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / name).read_text())
         (folder / name).write_text(edit(text))

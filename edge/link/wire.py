@@ -50,6 +50,8 @@ NoticeKind = Literal[
     "AckRefused",
     "EventUnsynced",
     "LedgerDamaged",
+    "ConfigReloaded",
+    "ConfigRefused",
     "Started",
     "Stopped",
 ]
