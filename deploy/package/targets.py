@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,17 @@ class Target:
     @property
     def lock(self) -> Path:
         """Its lock file."""
-        return LOCKS / f"{self.tag}-{self.arch}.txt"
+        return LOCKS / f"{self.name}.txt"
 
     @property
     def debian_arch(self) -> str:
         """The architecture as Debian names it."""
         return {"x86_64": "amd64", "aarch64": "arm64"}[self.arch]
+
+    @property
+    def name(self) -> str:
+        """As files are named: `py311-aarch64`."""
+        return f"{self.tag}-{self.arch}"
 
     @property
     def words(self) -> str:
@@ -59,3 +65,14 @@ def wheel_name_and_version(wheel: Path) -> tuple[str, str]:
     """The distribution's name, as pip writes it in a requirement, and its version."""
     name, version = wheel.name.split("-")[:2]
     return name.replace("_", "-").lower(), version
+
+
+def this_machine() -> Target:
+    """What to build for here: the newest supported Python in /usr/bin. Raises LookupError: none fits."""
+    arch = platform.machine()
+    for target in reversed(TARGETS):
+        if target.arch == arch and Path(f"/usr/bin/python{target.python}").exists():
+            return target
+    raise LookupError(
+        f"expected Python {_MINORS[0]} to {_MINORS[-1]} in /usr/bin, on x86_64 or aarch64: got none"
+    )
