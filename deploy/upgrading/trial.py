@@ -155,6 +155,7 @@ def _end(good: bool, words: str) -> int:
     for leftover in (NEW, OLD, WANTED, UNIT):
         leftover.unlink(missing_ok=True)
     shutil.rmtree(SAVED, ignore_errors=True)
+    shutil.rmtree(SELF, ignore_errors=True)
     run("systemctl", "daemon-reload")
     return 0
 
