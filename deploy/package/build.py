@@ -83,7 +83,7 @@ def build(target: Target, out: Path, epoch: int) -> Path:
 
 def _pack(root: Path, package: Path, epoch: int) -> None:
     """zstd: dpkg reads it since 1.21.18 (Debian 12, Ubuntu 22.04), and a door waits for no xz."""
-    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z6", "--build", root, package]
+    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z6", "--build", str(root), str(package)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=1800, env=environment)
 

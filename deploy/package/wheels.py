@@ -66,6 +66,16 @@ def _place(path: PurePosixPath) -> PurePosixPath | None:
 
 
 def pip(*arguments: str, environment: dict[str, str] | None = None) -> None:
-    """Run pip quietly; raises CalledProcessError, pip having said why."""
+    """Run pip; raises CalledProcessError, and what pip said is shown then only."""
     command = [sys.executable, "-m", "pip", arguments[0], "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*command, *arguments[1:]], check=True, timeout=1800, env=os.environ | (environment or {}))
+    done = subprocess.run(
+        [*command, *arguments[1:]],
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+    done.check_returncode()

@@ -1,6 +1,6 @@
 """Try a newer doord; put the one before back by itself when the new one does not become ready.
 
-    upgrade FILE         a doord_*.deb or doord-*.tar
+    upgrade [FILE]       a doord_*.deb or doord-*.tar; by default the package beside this script
     upgrade --check FILE only say whether it could be installed here
 
 The trial is done by a systemd unit of its own, from copies below /var/lib/doord-upgrade: it goes on when
@@ -45,10 +45,11 @@ def main() -> int:
         return _complain("expected root: sudo")
     if options.finish:
         return finish()
-    if options.file is None:
+    file = options.file or next(Path(__file__).parent.parent.glob("doord_*.deb"), None)
+    if file is None:
         return _complain("expected a file: doord_*.deb or doord-*.tar")
     try:
-        return check(options.file) if options.check else upgrade(options.file, options.within)
+        return check(file) if options.check else upgrade(file, options.within)
     except Refused as refusal:
         return _complain(f"{refusal}: nothing was changed")
 

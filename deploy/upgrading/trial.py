@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from package import installed
 from system import DPKG_S, door_status, dpkg, run, unit_state, write_down
 
 ROOM = Path("/var/lib/doord-upgrade")
@@ -35,7 +36,7 @@ WantedBy=multi-user.target
 """
 WITHIN_S = 30.0  # from the installed package to armed
 STEADY_S = 8.0  # it must stay so, in one process
-CRASHES = 3  # that many restarts end the trial early
+CRASHES = 3  # that many restarts end the trial early; a single one does once it was ready
 BACK_S = 60.0  # waited for the version before
 
 
@@ -117,7 +118,7 @@ def put_back(trial: Trial) -> str:
 def watch(release: str, armed: bool, within_s: float, steady_s: float = STEADY_S) -> str:
     """Why this version does not count as working; empty: it does, and did for a while."""
     until = time.monotonic() + within_s
-    since, process, fewest, why = 0.0, "", 10**6, "did not become ready"
+    since, process, fewest, missing = 0.0, "", 10**6, ""
     while time.monotonic() < until:
         unit = unit_state()
         fewest = min(fewest, int(unit.get("NRestarts", "0")))
@@ -125,13 +126,17 @@ def watch(release: str, armed: bool, within_s: float, steady_s: float = STEADY_S
             return f"did not start: {unit.get('Result', '')}"
         if int(unit.get("NRestarts", "0")) - fewest >= CRASHES:
             return "crashes again and again"
+        if process and unit.get("MainPID") != process:
+            return "became ready, and crashed"
         missing = _missing(unit, release, armed)
-        if missing or unit.get("MainPID") != process:
-            since, process, why = time.monotonic(), unit.get("MainPID", ""), missing or why
+        if missing:
+            since = 0.0
+        elif not process or not since:
+            since, process = time.monotonic(), unit.get("MainPID", "")
         if not missing and time.monotonic() - since >= steady_s:
             return ""
         time.sleep(0.5)
-    return f"{why} within {within_s:g} s"
+    return f"{missing or 'was not steady'} within {within_s:g} s"
 
 
 def _missing(unit: dict[str, str], release: str, armed: bool) -> str:
@@ -157,7 +162,15 @@ def _end(good: bool, words: str) -> int:
     shutil.rmtree(SAVED, ignore_errors=True)
     shutil.rmtree(SELF, ignore_errors=True)
     run("systemctl", "daemon-reload")
+    _compile()
     return 0
+
+
+def _compile() -> None:
+    """Bytecode, which postinst leaves to us: a door that waits for it is not armed meanwhile."""
+    now = installed()
+    if now is not None:
+        run("nice", now.python, "-I", "-m", "compileall", "-q", "-f", "/usr/lib/doord/site-packages")
 
 
 def _now(trial: Trial, phase: str, why: str = "") -> Trial:
