@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -15,19 +16,19 @@ T = TypeVar("T")
 
 
 class Machine:
-    """Booted by `with`; what is written in it is in memory and gone at its end.
+    """Booted by `with`; what is written in it is in memory and gone at its end, unless `options` tell.
 
     `shared` is a folder of the host's, /srv in the machine.
     """
 
-    def __init__(self, tree: Path, shared: Path) -> None:
+    def __init__(self, tree: Path, shared: Path, options: Sequence[str] = ("--volatile=overlay",)) -> None:
         self._log = (shared / "boot.log").open("wb")
         self._nspawn = subprocess.Popen(
             [
                 "systemd-nspawn",
                 "--quiet",
                 f"--directory={tree}",
-                "--volatile=overlay",
+                *options,
                 f"--machine=doord-test-{shared.name.replace('_', '-')}",
                 f"--bind={shared}:/srv",
                 "--register=no",
@@ -57,6 +58,11 @@ class Machine:
             self._nspawn.kill()
             self._nspawn.wait()
         self._log.close()
+
+    def cut_power(self) -> None:
+        """Every process ends at once, as at a power cut; what was written to the disk's cache is not lost."""
+        os.kill(self._leader, signal.SIGKILL)
+        self._nspawn.wait(20)
 
     def _find_leader(self) -> int:
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()

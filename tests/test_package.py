@@ -1,0 +1,244 @@
+"""Building the package, and the parts of an upgrade that need no machine (tests/system/packages has one)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edge.identity import sealing, shards, store
+from edge.link import bundle, ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "deploy" / "package").exists():
+    pytest.skip("needs the source tree", allow_module_level=True)
+sys.path[:0] = [str(ROOT / "deploy" / "package"), str(ROOT / "deploy" / "upgrading")]
+
+import debian_files  # noqa: E402
+import package  # noqa: E402
+import trial  # noqa: E402
+import wheels  # noqa: E402
+from system import Refused  # noqa: E402
+from targets import TARGETS  # noqa: E402
+
+# of the number: the formats of what lies sealed in the state directory, and a digest of its tables
+STATE = {1: ((1, 1, 1, 1), "4954fbda31acf1c4")}
+
+
+def test_the_package_says_another_state_format_when_a_file_of_the_state_has_one() -> None:
+    """A rollback restores the state's copy only where the numbers differ: raise debian_files.STATE_FORMAT."""
+    formats = (store.FORMAT, sealing.FORMAT, shards.FORMAT, bundle.FORMAT)
+    tables = hashlib.sha256(repr((store._SCHEMA, ledger._TABLES)).encode()).hexdigest()[:16]
+    assert STATE[debian_files.STATE_FORMAT] == (formats, tables)
+
+
+def a_wheel(folder: Path, **members: str) -> Path:
+    path = folder / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "/"), text)
+    return path
+
+
+def test_a_wheel_is_unpacked_without_its_scripts(tmp_path: Path) -> None:
+    wheel = a_wheel(
+        tmp_path,
+        **{
+            "thing__a.py": "a",
+            "thing-1.0.data__purelib__thing__b.py": "b",
+            "thing-1.0.data__platlib__thing__c.so": "c",
+            "thing-1.0.data__scripts__thing": "#!python",
+        },
+    )
+    wheels.unpack(wheel, tmp_path / "site")
+    found = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.*")}
+    assert found == {"thing/a.py", "thing/b.py", "thing/c.so"}
+
+
+@pytest.mark.parametrize("name", ["..__evil.py", "__evil.py", "x-1.0.data__purelib__..__evil.py"])
+def test_a_wheel_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="leads out of its folder"):
+        wheels.unpack(a_wheel(tmp_path, **{name: "x"}), tmp_path / "site")
+    assert not list(tmp_path.rglob("evil.py"))
+
+
+def test_a_library_nobody_is_known_to_have_is_a_fault_of_the_build() -> None:
+    assert debian_files._package_of("libm.so.6") == ""
+    assert debian_files._package_of("libstdc++.so.6") == "libstdc++6"
+    with pytest.raises(LookupError, match=r"libGL\.so\.1: a wheel links to it"):
+        debian_files._package_of("libGL.so.1")
+
+
+def test_the_package_asks_for_exactly_its_interpreter(tmp_path: Path) -> None:
+    for target in TARGETS:
+        needs = debian_files.depends(target, tmp_path)
+        text = debian_files.control(target, "1.2.3+" + target.tag, needs, 7)
+        assert f"Depends: python{target.python}, systemd (>= 249)" in text
+        assert ("python3-lgpio" in text) == (target.python == "3.13")
+
+
+def test_the_copyright_file_names_each_bundled_part_and_where_its_licence_is(tmp_path: Path) -> None:
+    info = tmp_path / "thing-1.0.dist-info"
+    (info / "licenses").mkdir(parents=True)
+    (info / "METADATA").write_text(
+        "Name: thing\nVersion: 1.0\nLicense-Expression: MIT\nAuthor: some people\n"
+    )
+    (info / "licenses" / "LICENSE").write_text("text")
+    text = debian_files.copyright_file(tmp_path)
+    assert "Comment: thing 1.0: MIT" in text
+    assert " usr/lib/doord/site-packages/thing-1.0.dist-info/licenses/LICENSE" in text
+
+
+# The way back
+
+
+class Door:
+    """A machine that plays one second per look: what systemd and the daemon say at each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: list[tuple[dict, dict]]) -> None:
+        self.now = 0.0
+        self.looks = looks
+        monkeypatch.setattr(trial, "unit_state", lambda: self.look()[0])
+        monkeypatch.setattr(trial, "door_status", lambda: self.look()[1])
+        monkeypatch.setattr(trial.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(trial.time, "sleep", self.sleep)
+
+    def look(self) -> tuple[dict, dict]:
+        return self.looks[min(int(self.now), len(self.looks) - 1)]
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def unit(state: str, pid: int = 7, restarts: int = 0) -> dict:
+    return {"ActiveState": state, "MainPID": str(pid), "NRestarts": str(restarts), "Result": "exit-code"}
+
+
+STARTING = (unit("activating"), {})
+ARMED = (unit("active"), {"version": "2.0", "armed": True})
+UNARMED = (unit("active"), {"version": "2.0", "armed": False, "why_not": ["camera: no frame"]})
+
+
+def watched(looks: list[tuple[dict, dict]], monkeypatch: pytest.MonkeyPatch, armed: bool = True) -> str:
+    Door(monkeypatch, looks)
+    return trial.watch("2.0", armed=armed, within_s=30)
+
+
+def test_a_version_that_is_armed_and_stays_so_counts_as_working(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched([STARTING, STARTING, UNARMED, ARMED], monkeypatch) == ""
+
+
+def test_where_the_version_before_was_not_armed_ready_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched([STARTING, UNARMED], monkeypatch, armed=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("looks", "why"),
+    [
+        ([STARTING], "did not become ready within 30 s"),
+        ([STARTING, UNARMED], "was not armed ['camera: no frame'] within 30 s"),
+        ([(unit("active"), {"version": "1.0", "armed": True})], "did not answer as 2.0 within 30 s"),
+        ([STARTING, (unit("failed"), {})], "did not start: exit-code"),
+        ([(unit("activating", restarts=n), {}) for n in range(9)], "crashes again and again"),
+        ([(unit("activating", restarts=n + 70), {}) for n in range(9)], "crashes again and again"),
+        ([STARTING, ARMED, ARMED, (unit("activating", 0, 1), {})], "became ready, and crashed"),
+        ([STARTING, ARMED, (unit("active", 8, 1), ARMED[1])], "became ready, and crashed"),
+        ([*[ARMED, ARMED, UNARMED] * 9, ARMED, ARMED, ARMED], "was not steady within 30 s"),
+    ],
+)
+def test_a_version_that_does_not_work_is_told_apart(
+    looks: list, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert watched(looks, monkeypatch) == why
+
+
+def test_restarts_counted_before_the_trial_are_not_the_new_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched([(unit("active", 3, 90), {"version": "1.0", "armed": True}), ARMED], monkeypatch) == ""
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("TRIAL", "RESULT", "NEW", "OLD", "SAVED", "SELF", "UNIT", "WANTED"):
+        monkeypatch.setattr(trial, name, tmp_path / getattr(trial, name).name)
+    monkeypatch.setattr(trial, "installed", lambda: None)
+    monkeypatch.setattr(trial, "run", lambda *command: subprocess.CompletedProcess(command, 0, "", ""))
+    return tmp_path
+
+
+def a_trial(phase: str) -> trial.Trial:
+    return trial.Trial(phase, "1.0+py311", "2.0+py311", "2.0", True, "/var/lib/doord", False, 30.0)
+
+
+@pytest.mark.parametrize("phase", ["trying", "back"])
+def test_a_trial_that_was_cut_off_ends_with_the_version_before(
+    phase: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(trial, "put_back", lambda trial: done.append(trial.old) or "armed")
+    trial.write_down(trial.TRIAL, vars(a_trial(phase)))
+    assert trial.finish() == 0
+    assert done == ["1.0+py311"]
+    assert not trial.TRIAL.exists()
+    assert json.loads(trial.RESULT.read_text())["good"] is False
+
+
+def test_a_trial_that_was_cut_off_after_its_verdict_is_not_taken_back(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "put_back", lambda _: pytest.fail("was good"))
+    trial.write_down(trial.TRIAL, vars(a_trial("good")))
+    trial.finish()
+    assert json.loads(trial.RESULT.read_text()) == {"good": True, "words": "doord 2.0+py311 runs"}
+
+
+def test_state_that_was_not_copied_whole_is_never_put_back(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = room / "state-of-the-door"
+    state.mkdir()
+    (state / "gallery.db").write_text("as it is")
+    trial.SAVED.mkdir()
+    monkeypatch.setattr(trial, "dpkg", lambda *_: True)
+    monkeypatch.setattr(trial, "watch", lambda *_, **__: "")
+    attempt = trial.replace(a_trial("back"), state_dir=str(state), keep_state=True)
+    assert trial.put_back(attempt) == "armed"
+    assert (state / "gallery.db").read_text() == "as it is"
+
+
+def test_a_copy_of_the_state_is_put_back_as_it_was(room: Path) -> None:
+    state = room / "state-of-the-door"
+    (state / "site").mkdir(parents=True)
+    (state / "gallery.db").write_text("before")
+    (state / "site" / "joined").write_text("hq")
+    trial._copy_state(state, trial.SAVED)
+    (state / "gallery.db").write_text("spoilt")
+    (state / "new").write_text("x")
+    trial._copy_state(trial.SAVED, state)
+    assert {path.name: path.read_text() for path in state.rglob("*") if path.is_file()} == {
+        "gallery.db": "before",
+        "joined": "hq",
+    }
+
+
+def test_a_file_that_is_no_package_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "doord.deb"
+    file.write_text("nothing of the kind")
+    with pytest.raises(Refused, match="expected a whole Debian package") as refusal:
+        package.unwrapped(file, tmp_path / "copy")
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_upgrade_without_root_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["upgrade", "x.deb"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "deploy" / "upgrading"), run_name="__main__")
+    assert (end.value.code, capsys.readouterr().err) == (1, "upgrade: expected root: sudo\n")
