@@ -12,6 +12,7 @@ from edge.ports import PadLayer
 from edge.vision.manifest import ModelShelf
 from edge.vision.pad import PadCheck
 from edge.vision.selftest import load_model
+from edge.vision.stillness import Stillness
 from edge.vision.texture import Texture
 from edge.worker import within
 
@@ -32,7 +33,7 @@ class PadSubsystem:
         layers: list[PadLayer] = []
         if set(config.pad_modes) != {"off"}:
             try:
-                layers = [within(lambda: self._texture(config), _LOAD_S, "PAD models")]
+                layers = [within(lambda: self._texture(config), _LOAD_S, "PAD models"), Stillness()]
             except ModelError as error:
                 self.problem = str(error)
                 log.error("no grants by face alone: pad: %s", error)
@@ -52,13 +53,16 @@ class PadSubsystem:
     def limits(self) -> dict[str, Limit]:
         """Layer -> what its score means. Empty: no layer can judge."""
         pad = self._config.pad
-        return {
+        limits = {
             layer: Limit(
                 limit.live if pad.live is None else pad.live,
                 limit.unsure if pad.unsure is None else pad.unsure,
             )
             for layer, limit in self._limits.items()
         }
+        if limits and pad.stillness is not None:
+            limits["stillness"] = Limit(pad.stillness, pad.stillness, newest=True)
+        return limits
 
     def rule(self, with_card: bool) -> PadRule | None:
         """What a grant needs now; None: nothing. `with_card`: a card has claimed who it is."""
