@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Config, Id
-from edge.disk import FileKey, write_atomically
+from edge.disk import write_atomically
 from edge.errors import ConfigError, GalleryError
 from edge.identity.cards import CardFile
 from edge.identity.credentials import Cards, Credential, Evidence, claimed, enough
@@ -32,6 +32,7 @@ from edge.identity.rights import (
 from edge.identity.rights_file import load_rights
 from edge.identity.throttle import FAILURES, FAILURES_WITH_PAD, Lockout
 from edge.joined import is_joined
+from edge.keys import key_of
 from edge.ports import Clock
 from edge.values import Deny, Reason
 
@@ -71,7 +72,7 @@ class Access:
         self._config = config
         self._clock = clock
         self._monotonic = monotonic
-        self.card_file = CardFile(config.cards_path, FileKey(config.key_path))
+        self.card_file = CardFile(config.cards_path, key_of(config))
         self._failures = Path(config.state_dir) / "failed.json"
         self._rights: Rights | None = None
         self._cards: Cards | None = None
@@ -92,6 +93,22 @@ class Access:
         self.load_rights()
         self.load_cards()
 
+    def adopt(self, config: Config) -> None:
+        """Another configuration, its rights, the cards again. Raises ConfigError: all stays as it was."""
+        if self._joined:
+            lacking = lacking_schedule(config, self._rights) if self._rights else None
+            if lacking is not None:
+                raise ConfigError(f"the site's {lacking}")
+            self._config = config
+            return
+        try:
+            rights = checked_rights(config)
+        except ConfigError as error:
+            self._refuse(error)
+            raise
+        self._config, self._rights = config, rights
+        self.load()
+
     def put_in_force(self, rights: Rights, cards: Cards, expires_utc: datetime) -> None:
         """The site's rights and cards, believed without news until `expires_utc`."""
         self._rights, self._cards, self._expires_utc = rights, cards, expires_utc
@@ -105,8 +122,11 @@ class Access:
             if self._config.rights_file:
                 log.info("%s: rights of %d subjects", self._config.rights_file, len(self._rights.subjects))
         except ConfigError as error:
-            kept = "those before stay in force" if self._rights else "nobody has rights"
-            self._note("rights", f"{error}; {kept}")
+            self._refuse(error)
+
+    def _refuse(self, error: ConfigError) -> None:
+        kept = "those before stay in force" if self._rights else "nobody has rights"
+        self._note("rights", f"{error}; {kept}")
 
     def load_cards(self) -> None:
         """The cards alone."""

@@ -107,6 +107,10 @@ class Attendant:
         self._claims: queue.SimpleQueue[Claim] = queue.SimpleQueue()
         self._last_card = ("", float("-inf"))
 
+    def rule_by(self, decider: Decider, verifier: Verifier, max_frame_age_s: float) -> None:
+        """Decide by other rules from the next frame on; from any thread."""
+        self._decider, self._verifier, self._max_age_s = decider, verifier, max_frame_age_s
+
     def attend(self, seen: Seen) -> None:
         """One turn of the vision loop."""
         now = self._clock()

@@ -16,13 +16,15 @@ import msgspec
 from edge import __version__
 from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
-from edge.cli_common import configured, say, say_json
+from edge.cli_common import configured, daemon_socket, say, say_json
 from edge.cli_door import door_parser, state
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
 from edge.cli_site import site_commands
+from edge.cli_tools import tool_commands
 from edge.config import DEFAULT_PATH, NO_PAD, ModelsConfig, QualityConfig, load_config, shown_source
 from edge.errors import ConfigError, DoordError
+from edge.log_view import printable
 from edge.values import DISTANCE_CEILING
 
 EX_CONFIG = 78
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: DoordError, code: int) -> int:
-    print(f"doord: {error}", file=sys.stderr)  # noqa: T201  # the command's own voice
+    for line in f"doord: {error}".splitlines():
+        print(printable(line), file=sys.stderr)  # noqa: T201  # the command's own voice
     return code
 
 
@@ -84,8 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     door_parser(command("door", state, "see and move the door by hand"), shared)
     site_commands(command)
     log_commands(command, shared)
+    sub = command("reload", _reload, "have the running daemon read its configuration again")
+    sub.add_argument("--socket", type=Path, help="of the daemon (default: as configured)")
     command("status", _status, "what the running daemon is doing")
-    command("doctor", _doctor, "try every part the door needs")
+    tool_commands(command)
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
         "file", nargs="?", type=Path
     )
@@ -126,12 +131,12 @@ def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge.daemon import run
     from edge.journal import start_logging
+    from edge.process import run
 
     config = configured(options)
     start_logging(options.verbose, DOOR=config.door_id, SITE=config.site)
-    return run(config)
+    return run(options.config or DEFAULT_PATH)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -161,7 +166,7 @@ def _identify(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from edge.control import RemoteDesk
 
-    desk = RemoteDesk.find(Path(configured(options).socket))
+    desk = RemoteDesk.find(daemon_socket(options))
     if desk is None:
         say("doord is not running here")
         return 1
@@ -173,21 +178,19 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    from edge.tools.doctor import examine
+def _reload(options: argparse.Namespace) -> int:
+    from edge.control import RemoteDesk
 
-    verdicts = []
-    for finding in examine(configured(options)):
-        verdicts.append(finding.verdict)
-        if options.json:
-            say_json(finding)
-        else:
-            say(f"{finding.verdict:5} {finding.part:8} {finding.detail}")
-    return int("fail" in verdicts)
+    desk = RemoteDesk.find(options.socket or daemon_socket(options))
+    if desk is None:
+        say("doord is not running here")
+        return 1
+    say(desk.reload())
+    return 0
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from edge.tools.doctor import face_alone
+    from edge.tools.doctor.door import face_alone
 
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.config import DEFAULT_PATH, load_config
+from edge.cli_common import daemon_socket
 
 if TYPE_CHECKING:
     from edge.control import RemoteDesk
@@ -39,7 +38,7 @@ def door_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) -
 def _desk(options: argparse.Namespace) -> RemoteDesk | None:
     from edge.control import RemoteDesk
 
-    desk = RemoteDesk.find(Path(load_config(options.config or DEFAULT_PATH).socket))
+    desk = RemoteDesk.find(daemon_socket(options))
     if desk is None:
         print("doord is not running here", file=sys.stderr)  # noqa: T201  # the command's own voice
     return desk

@@ -24,6 +24,7 @@ NO_PAD = "no presentation-attack detection: a photograph can open this door"
 _SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
+DEFAULT_SOCKET = Path("/run/doord/control.sock")
 
 
 class CameraConfig(_Section, frozen=True):
@@ -190,7 +191,7 @@ class Config(_Section, frozen=True):
     door: DoorConfig
     simulation: bool = False  # mock lines and file cameras; stands in every status and event
     state_dir: Annotated[str, Meta(pattern="^/")] = "/var/lib/doord"
-    socket: Annotated[str, Meta(pattern="^/")] = "/run/doord/control.sock"
+    socket: Annotated[str, Meta(pattern="^/")] = str(DEFAULT_SOCKET)
     key_file: str = ""  # empty: gallery.key in state_dir
     rights_file: str = ""  # empty: everybody enrolled may enter always
     camera: CameraConfig = CameraConfig()
@@ -258,9 +259,14 @@ def load_config(path: str | Path) -> Config:
 def parse_config(text: str, where: str = "config.yaml") -> Config:
     """The configuration in a text. Raises ConfigError."""
     config = convert(parse_yaml(text, where), Config, where)
+    check_config(config, where)
+    return config
+
+
+def check_config(config: Config, where: str) -> None:
+    """Whether its sections fit each other. Raises ConfigError."""
     for path, expected, got in _contradictions(config):
         raise ConfigError(f"{where}: {path}: expected {expected}, got {got}")
-    return config
 
 
 def _contradictions(config: Config) -> list[tuple[str, str, object]]:

@@ -7,6 +7,7 @@ struct. The socket's file mode (0660) decides who may ask; sizes are bounded bef
 from __future__ import annotations
 
 import contextlib
+import grp
 import logging
 import select
 import shutil
@@ -37,6 +38,7 @@ from edge.control_messages import (
     GetStatus,
     Import,
     Obeyed,
+    Reload,
     Remove,
     Report,
     Request,
@@ -113,12 +115,23 @@ class ControlServer:
         status: Callable[[], bytes],
         order: Callable[[DoorAction, float], bool],
         sync: Callable[[str | None], str],
+        reload: Callable[[], str],
     ) -> None:
-        """`desk` gives None while the gallery can't be used; `order` moves the door, `sync` asks the site."""
+        """What requests come to.
+
+        Args:
+            path: of the socket.
+            desk: gives None while the gallery can't be used.
+            status: as JSON.
+            order: moves the door.
+            sync: asks the site.
+            reload: reads the configuration again.
+        """
         self._desk = desk
         self._status = status
         self._order = order
         self._sync = sync
+        self._reload = reload
         self._path = path
         self._socket: socket.socket | None = None
         self._inode = 0
@@ -136,7 +149,8 @@ class ControlServer:
             listening.bind(str(self._path))
             self._path.chmod(0o660)
             with contextlib.suppress(LookupError):  # there is no such group
-                shutil.chown(self._path, group=_GROUP)
+                if self._path.stat().st_gid != grp.getgrnam(_GROUP).gr_gid:  # as user doord it is the group's
+                    shutil.chown(self._path, group=_GROUP)
             listening.listen(64)  # a full queue refuses at once, and one client is answered at a time
             self._inode = self._path.stat().st_ino
         except OSError as error:
@@ -179,9 +193,9 @@ class ControlServer:
             _reply(talk, Failed("DoordError", f"control socket: {_MAX_SLOW} clients wait already: ask later"))
 
     def _take_time(self, talk: socket.socket, request: Request) -> None:
-        """Thread "desk": one client after the other, but for who asks for a sync."""
+        """Thread "desk": one client after the other, but for who asks for a sync or a reload."""
         try:
-            with contextlib.nullcontext() if isinstance(request, Sync) else self._turn:
+            with contextlib.nullcontext() if isinstance(request, (Sync, Reload)) else self._turn:
                 answer = self._answer(request, lambda: not _hung_up(talk))
             _reply(talk, answer)
         finally:
@@ -209,6 +223,8 @@ class ControlServer:
             return Blob(self._status())
         if isinstance(request, DoorOrder):
             return Obeyed(self._order(request.action, request.minutes))
+        if isinstance(request, Reload):
+            return Blob(self._reload().encode())
         if isinstance(request, Sync):
             return Blob(self._sync(request.folder).encode())
         desk = self._desk()
@@ -333,6 +349,10 @@ class RemoteDesk:
     def status(self) -> bytes:
         """The daemon's status as JSON."""
         return self._call(GetStatus(), Blob).data
+
+    def reload(self) -> str:
+        """Have the configuration read again; what came of it. Raises ConfigError: it is refused."""
+        return self._call(Reload(), Blob).data.decode()
 
     def sync(self, folder: str | None) -> str:
         """Ask the site for news, of a folder instead of its broker; what came of it. Raises GalleryError."""

@@ -81,6 +81,10 @@ class GetStatus(msgspec.Struct, tag=True, frozen=True):
     """What the daemon is doing."""
 
 
+class Reload(msgspec.Struct, tag=True, frozen=True):
+    """Read the configuration again."""
+
+
 class Sync(msgspec.Struct, tag=True, frozen=True):
     """Ask the site for news."""
 
@@ -142,6 +146,7 @@ Request: TypeAlias = (
     | ChangeCard
     | DoorOrder
     | GetStatus
+    | Reload
     | Sync
 )
 Answer: TypeAlias = Failed | Report | Rows | CardRows | Count | Obeyed | Blob

@@ -1,4 +1,4 @@
-"""The running door: `build` wires it, `run` keeps it alive. The only file that knows all its parts.
+"""The running door: `build` wires it, `Daemon` keeps it alive. The only file that knows all its parts.
 
 Threads: main (signals, watching the others), camera, vision, door, recorder, control, the link's own.
 A fault in main or door locks the door and ends the process, systemd starts it again; any other
@@ -8,15 +8,12 @@ thread is started again with back-off while the door goes on.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from securesystemslib.signer import Key
 
@@ -24,47 +21,50 @@ from edge import __version__
 from edge.access import Access
 from edge.attendant import Attendant
 from edge.clock import SystemClock
-from edge.config import NO_PAD, Config
+from edge.config import CameraConfig, Config
 from edge.control import ControlServer
 from edge.desk import Desk, JoinedDesk, LocalDesk
-from edge.door.controller import SWITCH_S, DoorController
+from edge.door.controller import DoorController
 from edge.door.lines import claim_door
 from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
 from edge.door.stimuli import LockCommand
 from edge.doorman import Doorman, tell_doord_lock
-from edge.errors import ConfigError, GalleryError, LineError
+from edge.errors import GalleryError, LineError
 from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
 from edge.joined import with_broker
-from edge.journal import notify, said
+from edge.journal import notify
 from edge.link.ledger import Ledger
 from edge.link.orders import Order
+from edge.link.wire import NoticeKind
 from edge.membership import Membership
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
 from edge.recorder import Recorder
+from edge.reload import LIVE, Reloader
 from edge.reporter import Reporter, Standalone
 from edge.site import Content
 from edge.ties import Ties, tied
-from edge.uplink import open_link
+from edge.uplink import fingerprint, make_link, open_link
 from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
 from edge.vitals import Meter
-from edge.worker import Worker
+from edge.worker import Worker, stop_all
 
 log = logging.getLogger(__name__)
 
-EX_SOFTWARE = 70
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
 _VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
 _GALLERY_RETRY_S = 5.0
 _IDENTIFY_S = 10.0  # how long lamp and sounder say which door it is
+_STUCK_S = 60.0  # longer than a step of any thread beside vision takes
+_LOCK_S, _THREADS_S, _DISK_S, _GOODBYE_S = 0.3, 0.6, 0.4, 0.4  # of an end: what waits for what, at most
 
 
 class Daemon:
@@ -74,13 +74,16 @@ class Daemon:
         self,
         config: Config,
         lines: LockLines,
-        open_source: Callable[[], CameraSource],
+        open_source: Callable[[CameraConfig], CameraSource],
         inputs: DoorInputs | None = None,
         signals: DoorSignals | None = None,
         clock: Clock | None = None,
         ties: Ties | None = None,
+        reread: Callable[[], Config] | None = None,
     ) -> None:
         self._config = config
+        self._ties = ties
+        self._open_source = open_source
         self.ledger = Ledger(config.events_path, config.events.keep_days, config.events.max_mb << 20)
         self.recorder = Recorder(
             self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
@@ -91,11 +94,14 @@ class Daemon:
         self.access = Access(config, self.clock)
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
-        self.grabber = Grabber(open_source, config.camera)
-        self.meter = Meter(lambda: self.grabber.delivered, self.link.set_vitals)
+        self._link_files = fingerprint(config.mqtt)
+        self.grabber = Grabber(lambda: open_source(config.camera), config.camera)
+        self.meter = Meter(lambda: self.grabber.delivered, lambda vitals: self.link.set_vitals(vitals))
         site = self.member or Standalone()
+        live = LIVE - {"mqtt", "rights_file"} if ties else LIVE  # a joined door's come from its site
+        self.reloader = Reloader(config, reread or (lambda: config), self._adopt, self._tell, live)
         self.reporter = Reporter(
-            config, self.faces, self.link, self.recorder, self._why_not, site, self.meter
+            config, self.faces, self.link, self.recorder, self._why_not, site, self.meter, self.reloader
         )
         self.door = DoorController(
             lines,
@@ -106,10 +112,10 @@ class Daemon:
             signals,
             self.doorman.locked_down,
         )
-        max_age_s = config.camera.max_frame_age_ms / 1000
+        decider, verifier, max_age_s = _rules(config)
         self.attendant = Attendant(
-            Decider(config.decision, max_age_s),
-            Verifier(config.decision, max_age_s, config.access.claim_timeout_s),
+            decider,
+            verifier,
             self.access,
             self.faces.comparable,
             self.door,
@@ -122,7 +128,6 @@ class Daemon:
         self._workers: list[Worker] = []
         self._control: ControlServer | None = None
         self._loop: VisionLoop | None = None
-        self._reload = threading.Event()
         self._stopped = False
         self._next_gallery_try = 0.0
 
@@ -130,6 +135,7 @@ class Daemon:
         """Lock the door, then start everything. Raises LineError."""
         self.door.start()
         self.recorder.start()
+        self.attendant.tell("Started", f"doord {__version__}")
         self.link.start()
         loop = self._loop = self._vision()
         self._control = ControlServer(
@@ -138,14 +144,15 @@ class Daemon:
             self.reporter.status_json,
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
             self._sync_now,
+            self.reloader.reload,
         )
         self._workers.append(Worker("control", self._control.step))
-        self._workers.append(Worker("vitals", self.meter.step))
+        self._workers.append(Worker("vitals", self.meter.step, _STUCK_S))
+        self._workers.append(Worker("reload", self.reloader.step))
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
         if loop is not None:
             self.grabber.start()
             self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
-        self.attendant.tell("Started", f"doord {__version__}")
         if self.member is not None:
             self.member.start()
             self._workers += self.member.workers()
@@ -161,12 +168,18 @@ class Daemon:
     def _ack_refused(self, why: str) -> None:
         self.attendant.tell("AckRefused", why)
 
+    def _tell(self, kind: NoticeKind, detail: str) -> None:
+        self.attendant.tell(kind, detail)
+
     def _vision(self) -> VisionLoop | None:
         pipeline = self.faces.pipeline
         if pipeline is None:
             return None
-        health = CameraHealth(self._config.camera, live=not self._config.simulation)
-        return VisionLoop(self.grabber, health, pipeline, self._searchable)
+        return VisionLoop(self.grabber, self._health(self._config), pipeline, self._searchable)
+
+    @staticmethod
+    def _health(config: Config) -> CameraHealth:
+        return CameraHealth(config.camera, live=not config.simulation)
 
     def _searchable(self) -> Gallery | None:
         """Nobody is searched for where a face alone opens nothing."""
@@ -181,7 +194,7 @@ class Daemon:
             self.faces.model,
             self._apply,
             self._obey,
-            lambda kind, detail: self.attendant.tell(kind, detail),
+            self._tell,
         )
 
     def _apply(self, content: Content) -> None:
@@ -239,11 +252,7 @@ class Daemon:
             self.member.tend()
         self.doorman.keep_schedule(self.door, self.access.free_for_s(), now)
         retry = self.faces.damaged and now >= self._next_gallery_try
-        reload = self._reload.is_set()
-        if reload:
-            self._reload.clear()
-            self.access.load()
-        if retry or reload:
+        if retry:
             self._next_gallery_try = now + _GALLERY_RETRY_S
             self.faces.load_gallery()
             self.reporter.publish_state()
@@ -261,8 +270,31 @@ class Daemon:
         self._stopping.set()
 
     def ask_to_reload(self) -> None:
-        """Read the gallery again, soon; callable from a signal handler."""
-        self._reload.set()
+        """Read the configuration and its files again, soon; callable from a signal handler."""
+        self.reloader.ask()
+
+    def _adopt(self, config: Config) -> None:
+        """Put another configuration in force; not on main. Raises ConfigError: none of it is."""
+        before = self._config
+        files = fingerprint(config.mqtt)
+        link = self.link
+        if config.mqtt != before.mqtt or files != self._link_files:
+            link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
+        self.access.adopt(config)
+        self._config, self._link_files = config, files
+        self.attendant.rule_by(*_rules(config))
+        self.faces.adopt(config)
+        if self.member is not None:
+            self.member.adopt(config)
+        if config.camera != before.camera:
+            self.grabber.switch(lambda: self._open_source(config.camera), config.camera)
+            if self._loop is not None:
+                self._loop.judge_by(self._health(config))
+        if link is not self.link:
+            self.link.close()  # first: the broker knows the door by one name
+            self.link = link
+            link.start()
+        self.reporter.adopt(config, link)
 
     def stop(self) -> None:
         """Lock first, then end the rest; bounded; may be called twice."""
@@ -270,20 +302,21 @@ class Daemon:
             return
         self._stopped = True
         notify("STOPPING=1")
-        self.door.stop()
-        self.grabber.stop()
-        for worker in self._workers:
-            worker.stop()
+        self.door.stop(_LOCK_S)
+        self.grabber.ask_to_stop()
+        self.recorder.ask_to_stop()
+        stop_all(self._workers, time.monotonic() + _THREADS_S)
         for reader in self.readers:
             reader.close()
         self.access.tend(at_once=True)
         if self._control is not None:
             self._control.close()
-        if self.member is not None:
-            self.member.close()
         self.attendant.tell("Stopped", "the service ends, the door is locked")  # after all who tell
-        self.recorder.stop()
-        self.link.close()
+        self.recorder.stop(_DISK_S)
+        if self.member is not None:
+            self.member.close(_GOODBYE_S / 4)
+        self.link.close(_GOODBYE_S)
+        self.grabber.stop(0)
         self.recorder.close()
         self.faces.close()
 
@@ -317,10 +350,12 @@ def build(
     open_source: Callable[[], CameraSource] | None = None,
     inputs: DoorInputs | None = None,
     signals: DoorSignals | None = None,
+    reread: Callable[[], Config] | None = None,
 ) -> Daemon:
     """Wire a door; its lines are claimed and locked before anything else is looked at.
 
-    Tests hand in siblings of the lines and the camera.
+    Tests hand in siblings of the lines and the camera. `reread`: the configuration as it is now, for a
+    reload; raises ConfigError.
 
     Raises:
         LineError: the line can't be claimed; nothing runs, exit 78.
@@ -331,12 +366,12 @@ def build(
         lines, inputs, signals = claimed.relay, claimed.inputs, claimed.signals
         specs = [] if config.simulation else claimed.specs
     tell_doord_lock(Path(config.socket).parent / "lines", specs)
-    source = open_source or (lambda: open_camera(config.camera))
+    source = open_camera if open_source is None else _always(open_source)
     ties = tied(config)
-    if ties is not None:
-        config = with_broker(config, ties.joined)
+    whole = partial(with_broker, joined=ties.joined if ties else None)
+    again = None if reread is None else (lambda: whole(reread()))
     try:
-        return Daemon(config, lines, source, inputs, signals, ties=ties)
+        return Daemon(whole(config), lines, source, inputs, signals, ties=ties, reread=again)
     except LineError:  # a reader's lines
         for held in (lines, inputs, signals):
             if held is not None:
@@ -344,53 +379,13 @@ def build(
         raise
 
 
-def run(config: Config) -> int:
-    """`doord run`: until SIGTERM or SIGINT; SIGHUP reads gallery, rights and cards again. The exit code."""
-    log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
-    if config.simulation:
-        log.warning("simulation: mock lines, no real door is driven")
-    log.warning(NO_PAD)
-    try:
-        daemon = build(config)
-    except LineError as error:
-        raise ConfigError(str(error)) from error
-    _listen(daemon)
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        daemon.start()
-        daemon.wait()
-    except LineError as error:
-        log.critical("%s", error, extra=said("LineFault"))
-        daemon.door.secure()
-        return EX_SOFTWARE
-    finally:
-        daemon.stop()
-    return 0
+def _rules(config: Config) -> tuple[Decider, Verifier, float]:
+    """Who decides, and how old a frame may be, s."""
+    max_age_s = config.camera.max_frame_age_ms / 1000
+    verifier = Verifier(config.decision, max_age_s, config.access.claim_timeout_s)
+    return Decider(config.decision, max_age_s), verifier, max_age_s
 
 
-def _listen(daemon: Daemon) -> None:
-    """Signals, and what a dying thread does."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        daemon.ask_to_stop()
-
-    def on_death(death: threading.ExceptHookArgs) -> None:
-        name = death.thread.name if death.thread else "?"
-        if name == "door":
-            daemon.door.secure()
-            threading.Timer(1.0, os._exit, [EX_SOFTWARE]).start()  # should the log block
-        log.critical(
-            "thread %s died: %s: %s",
-            name,
-            death.exc_type.__name__,
-            death.exc_value,
-            exc_info=death.exc_value,
-            extra=said("ThreadDied", THREAD=name),
-        )
-        if name == "door":
-            os._exit(EX_SOFTWARE)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, lambda _signal, _frame: daemon.ask_to_reload())
-    threading.excepthook = on_death
+def _always(open_source: Callable[[], CameraSource]) -> Callable[[CameraConfig], CameraSource]:
+    """A sibling of the camera stays what it is, whatever is configured."""
+    return lambda _config: open_source()

@@ -262,8 +262,10 @@ class FileKey:
     Key and data then share one card: who takes the card has both.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_to: int = 0) -> None:
+        """`open_to`: bits of the mode, of those for others than the owner, that are no fault."""
         self._path = path
+        self._closed_to = 0o077 & ~open_to
 
     def key(self) -> bytes:
         """32 bytes. Raises GalleryKeyError when missing, readable by others, or no key."""
@@ -294,7 +296,7 @@ class FileKey:
             # not blocking: a FIFO in the key's place must not hang the door
             with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                if mode & 0o077:
+                if mode & self._closed_to:
                     raise GalleryKeyError(
                         f"{self._path}: expected mode 0600, got {mode:04o}: run chmod 600 {self._path}"
                     )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 
 from edge.config import Config
-from edge.disk import FileKey, StateLock, make_private_folder
+from edge.disk import StateLock, make_private_folder
 from edge.errors import GalleryError, ModelError
 from edge.identity.decide import fpir_refusal
 from edge.identity.enrol import Enroller
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.joined import is_joined
+from edge.keys import key_of
 from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+
+_LOAD_S = 20.0  # ten times what a Pi 4 takes
 
 
 class Faces:
@@ -32,10 +36,17 @@ class Faces:
         self._model_problem: str | None = None
         self._gallery_problem: str | None = "the gallery is not loaded yet"
         try:
-            self.pipeline = Pipeline.load(config.models, config.quality)
+            self.pipeline = _loaded(config)
         except ModelError as error:
             self._model_problem = str(error)
             log.error("no face grants: %s", error)
+        self.load_gallery()
+
+    def adopt(self, config: Config) -> None:
+        """Judge by another gate and other limits from now on; the gallery is read again."""
+        self._config = config
+        if self.pipeline is not None:
+            self.pipeline.gate_by(config.quality)
         self.load_gallery()
 
     def load_gallery(self) -> None:
@@ -85,7 +96,7 @@ class Faces:
             folder = self._config.gallery_path.parent
             make_private_folder(folder)
             self._lock = self._lock or StateLock(folder)
-            self.store = open_gallery(self._config.gallery_path, FileKey(self._config.key_path))
+            self.store = open_gallery(self._config.gallery_path, key_of(self._config))
         if self.pipeline is None:
             return None
         embedder = self.pipeline.embedder
@@ -157,6 +168,26 @@ class Faces:
             self.store.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _loaded(config: Config) -> Pipeline:
+    """The models, or none if their files or a delegate hang. Raises ModelError."""
+    came: queue.SimpleQueue[Pipeline | ModelError] = queue.SimpleQueue()
+
+    def load() -> None:
+        try:
+            came.put(Pipeline.load(config.models, config.quality))
+        except ModelError as error:
+            came.put(error)
+
+    threading.Thread(target=load, name="models", daemon=True).start()
+    try:
+        found = came.get(timeout=_LOAD_S)
+    except queue.Empty:
+        raise ModelError(f"models: expected to be loaded in {_LOAD_S:g} s, got no end of it") from None
+    if isinstance(found, ModelError):
+        raise found
+    return found
 
 
 def make_enroller(config: Config, pipeline: Pipeline, store: SqliteGallery) -> Enroller:

@@ -15,9 +15,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from edge.acting import as_owner
 from edge.config import Config, MqttConfig, TlsConfig
-from edge.disk import FileKey, StateLock, make_private_folder, remove_durably, seal, unseal, write_atomically
+from edge.disk import StateLock, make_private_folder, remove_durably, seal, unseal, write_atomically
 from edge.errors import ConfigError, GalleryError
+from edge.keys import key_of
 from edge.link.bundle import MAX_BYTES, DoorBundle, decode_bundle, encode_bundle
 
 _PEM = ("ca.pem", "door.pem", "door.key")  # the broker's CA, the door's certificate and key
@@ -68,7 +70,7 @@ def read_joined(config: Config) -> Joined | None:
     except OSError as error:
         raise GalleryError(f"{folder}: {error.strerror}") from None
     where = str(folder / "bundle.sealed")
-    bundle = decode_bundle(unseal(FileKey(config.key_path).key(), sealed, _BOUND_TO, where), where)
+    bundle = decode_bundle(unseal(key_of(config).key(), sealed, _BOUND_TO, where), where)
     _check(bundle, config, where)
     return Joined(folder, bundle)
 
@@ -95,11 +97,11 @@ def join(config: Config, path: Path) -> Joined:
     _check(bundle, config, str(path))
     state, folder = Path(config.state_dir), site_folder(config)
     make_private_folder(state)
-    with StateLock(state):
+    with as_owner(config), StateLock(state):
         before = read_joined(config)
         if before is not None and before.bundle.root != bundle.root:
             raise GalleryError(f"{folder}: this door is part of a site already: doord leave")
-        keys = FileKey(config.key_path)
+        keys = key_of(config)
         keys.create(config.gallery_path)
         texts = (bundle.ca, bundle.certificate, bundle.certificate_key)
         try:
@@ -126,7 +128,7 @@ def leave(config: Config) -> None:
     folder = site_folder(config)
     if not folder.exists():
         raise GalleryError(f"{folder}: this door is part of no site")
-    with StateLock(Path(config.state_dir)):
+    with as_owner(config), StateLock(Path(config.state_dir)):
         try:
             remove_durably(folder / "bundle.sealed")  # first: from here on the door stands alone
             shutil.rmtree(folder)

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
 _RETRY_S = (1.0, 300.0)  # after a failure: twice as long each time
+_SYNC_STUCK_S = 900.0  # longer than the largest update takes by the slowest line
 _NOW_S = 120.0  # how long who asks for a sync waits
 _APART_S = 0.1  # two syncs; a broker may tell of news without end
 _MAX_WAITING = 100  # orders; more of them are a flood, and no admin's
@@ -114,15 +115,14 @@ class Membership:
         self._apply = apply
         self._act = act
         self._tell = tell
-        self._judged = config.access.when_clock_untrusted == "judge"
-        self._every_s = config.sync.every_s
+        self._config = config
         self._monotonic = monotonic
         self._link = _downlink(config, self)
         self._source = Source(self._link)
         bundle = ties.joined.bundle
         key = bundle.key_encryption_key
         trust = SiteTrust(ties.joined.tree, bundle.root, self._source, self._trusted_now, key)
-        self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(config, rights))
+        self._site = Site(bundle, trust, model, lambda rights: lacking_schedule(self._config, rights))
         counters = Path(config.state_dir) / "counters.json"
         self._desk = CommandDesk(bundle.site, bundle.door, ties.voice.epoch, counters)
         self._news = threading.Event()
@@ -135,7 +135,7 @@ class Membership:
         self._pause_s = _RETRY_S[0]
 
     def _trusted_now(self) -> datetime | None:
-        believed = self._clock.trusted or self._judged
+        believed = self._clock.trusted or self._config.access.when_clock_untrusted == "judge"
         return self._clock.now_utc() if believed else None
 
     def start(self) -> None:
@@ -147,10 +147,14 @@ class Membership:
         """Start again what died."""
         self._link.tend()
 
-    def close(self) -> None:
-        """Disconnect; a few seconds at most."""
+    def adopt(self, config: Config) -> None:
+        """Another configuration of the same site and broker."""
+        self._config = config
+
+    def close(self, timeout_s: float = 3.0) -> None:
+        """Disconnect; takes at most `timeout_s`."""
         self._closing.set()
-        self._link.close()
+        self._link.close(timeout_s)
 
     @property
     def expires_utc(self) -> datetime | None:
@@ -166,7 +170,7 @@ class Membership:
 
     def workers(self) -> list[Worker]:
         """The two threads."""
-        return [Worker("sync", self.sync_step), Worker("orders", self.order_step)]
+        return [Worker("sync", self.sync_step, _SYNC_STUCK_S), Worker("orders", self.order_step)]
 
     def _load(self) -> None:
         try:
@@ -248,7 +252,7 @@ class Membership:
         self._put_in_force()
         self.refusal = None
         self._pause_s = _RETRY_S[0]
-        self._next_at = self._monotonic() + self._every_s
+        self._next_at = self._monotonic() + self._config.sync.every_s
         return None
 
     def _wait_longer(self) -> None:
@@ -312,7 +316,7 @@ class NoDownlink(NoFetch):
     def tend(self) -> None:
         """Nothing."""
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = 3.0) -> None:
         """Nothing."""
 
     def reply(self, payload: bytes, correlation: bytes | None) -> None:

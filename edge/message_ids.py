@@ -29,6 +29,8 @@ MESSAGE_IDS: dict[str, str] = {
     "EventsDropped": "10b344d8aacc42738182325db67b471c",
     "AckRefused": "b577c6ade80646cfb4cb28aedf8b356b",
     "LedgerDamaged": "b0a884b6aa8d48129d674ca4df6f4608",
+    "ConfigReloaded": "af0b023225f54dba8aa6eada36164995",
+    "ConfigRefused": "e0a7462d635849bd80359098fec21492",
     # other lines
     "Starting": "70cff05485ea4ce5afae8053bb249e65",
     "Armed": "fda9dcb618fb4d46ae9e36b0f4a3a096",

@@ -44,6 +44,18 @@ class Standalone:
     expires_utc: datetime | None = None
 
 
+class ConfigNews(Protocol):
+    """What became of the configuration when it was read again."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the file as it is now is not in force."""
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Keys that are in force after a restart."""
+
+
 class Reporter:
     """Tells what changed, to whom it concerns; from any thread."""
 
@@ -56,6 +68,7 @@ class Reporter:
         problems: Callable[[float], list[str]],
         site: SiteNews,
         meter: Meter,
+        reloads: ConfigNews,
     ) -> None:
         """`problems`: why no face can be granted at a time (s, monotonic); empty when one can."""
         self._config = config
@@ -65,11 +78,22 @@ class Reporter:
         self._problems = problems
         self._site = site
         self._meter = meter
+        self._reloads = reloads
         self.door = DoorStatus(DoorMode.LOCKED, "unknown")
         self._last_refusal: Reason | None = None
         self._told: Health | None = None
+        self._told_manager = ""
         self._told_of_site: tuple[str | None, datetime | None] = (None, None)
         self._turn = threading.Lock()  # the door's, the vision and the sync thread publish the state
+
+    def adopt(self, config: Config, link: Link) -> None:
+        """Tell what is in force now, to a link that may be another."""
+        self._config = config
+        if link is not self._link:
+            self._link = link
+            if self._told is not None:
+                link.set_health(self._told)
+        self.publish_state()
 
     def health(self, now: float) -> Health:
         """What `status` says about the parts at `now` (s, monotonic)."""
@@ -88,10 +112,17 @@ class Reporter:
         if health != self._told:
             self._link.set_health(health)
         if self._told is None or health.why_not != self._told.why_not:
-            words = "armed" if health.armed else "not armed: " + "; ".join(health.why_not)
-            log.info("%s", words, extra=said("Armed" if health.armed else "NotArmed"))
-            notify(f"STATUS={words}")
+            log.info("%s", _in_words(health), extra=said("Armed" if health.armed else "NotArmed"))
+        self._tell_manager(health)
         self._told = health
+
+    def _tell_manager(self, health: Health) -> None:
+        """What `systemctl status` shows."""
+        words = _in_words(health)
+        words += f" (configuration refused: {self._reloads.refusal})" if self._reloads.refusal else ""
+        if words != self._told_manager:
+            notify(f"STATUS={words}")
+            self._told_manager = words
 
     def status_json(self) -> bytes:
         """For `doord status`."""
@@ -107,6 +138,8 @@ class Reporter:
             "alarms": self.door.alarms,
             "gallery_expires_at": self._expires_at(),
             "gallery_refusal": self._site.refusal,
+            "config_refusal": self._reloads.refusal,
+            "restart_needed": self._reloads.waiting,
             "vitals": msgspec.to_builtins(self._meter.newest),
         }
         return msgspec.json.encode(status)
@@ -167,3 +200,7 @@ class Reporter:
     def _expires_at(self) -> str | None:
         expires = self._site.expires_utc
         return None if expires is None else wire.rfc3339(expires.timestamp())
+
+
+def _in_words(health: Health) -> str:
+    return "armed" if health.armed else "not armed: " + "; ".join(health.why_not)

@@ -17,6 +17,7 @@ _LEVELS: dict[str, int] = {  # an alarm or a refusal is a warning, a fault an er
     "LedgerDamaged": logging.ERROR,
     "AckRefused": logging.WARNING,
     "CommandRefused": logging.WARNING,
+    "ConfigRefused": logging.WARNING,
     "DoorForcedOpen": logging.WARNING,
     "DoorOpenPreAlarm": logging.WARNING,
     "DoorOpenTooLong": logging.WARNING,

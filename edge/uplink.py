@@ -1,14 +1,16 @@
-"""The link of a door as it is configured: to its broker, or to none."""
+"""The link of a door as it is configured: to its broker, or to none. Made anew when that changes."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from securesystemslib.signer import Key
 
 from edge import __version__
-from edge.config import Config
+from edge.config import Config, MqttConfig
 from edge.errors import ConfigError
 from edge.link import wire
 from edge.link.acks import AckDesk
@@ -27,7 +29,22 @@ def open_link(
     ack_keys: Callable[[], Mapping[str, Key]],
     refused: Callable[[str], None],
 ) -> Link:
-    """The link; a door whose certificate files are unusable works without one, and says so.
+    """The link; a door whose certificate files are unusable works without one, and says so."""
+    try:
+        return make_link(config, ties, ledger, ack_keys, refused)
+    except ConfigError as error:
+        log.error("no broker: %s; mend it and reload, the door works on", error)
+        return NullLink()
+
+
+def make_link(
+    config: Config,
+    ties: Ties | None,
+    ledger: Events,
+    ack_keys: Callable[[], Mapping[str, Key]],
+    refused: Callable[[str], None],
+) -> Link:
+    """The link, not started.
 
     Args:
         config: with the site's broker.
@@ -35,6 +52,9 @@ def open_link(
         ledger: what is sent.
         ack_keys: by key id, those of the site's collector now.
         refused: told why an ack of the collector was.
+
+    Raises:
+        ConfigError: a certificate, key or password file can't be used.
     """
     if config.mqtt is None:
         return NullLink()
@@ -44,10 +64,21 @@ def open_link(
     elif config.mqtt.acks == "collector":
         log.error("mqtt.acks: collector: this door is part of no site; what the broker takes is delivered")
     attest = ties.voice.attest if ties else None
+    topics, home = wire.Topics(config.site, config.door_id), config.mqtt.home_assistant
+    told = announce(topics, __version__, config.mqtt.heartbeat_s) if home else None
+    return MqttLink(config.mqtt, topics, ledger, config.simulation, attest, acks, told)
+
+
+def fingerprint(mqtt: MqttConfig | None) -> tuple[str, ...]:
+    """What a link is made of beside its configuration: digests of its files. Another one, another link."""
+    if mqtt is None:
+        return ()
+    tls = (mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls else ()
+    return tuple(_digest(Path(name)) for name in (*tls, mqtt.password_file) if name)
+
+
+def _digest(path: Path) -> str:
     try:
-        topics, home = wire.Topics(config.site, config.door_id), config.mqtt.home_assistant
-        told = announce(topics, __version__, config.mqtt.heartbeat_s) if home else None
-        return MqttLink(config.mqtt, topics, ledger, config.simulation, attest, acks, told)
-    except ConfigError as error:
-        log.error("no broker: %s; mend it and restart, the door works on", error)
-        return NullLink()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return error.strerror or "unreadable"

@@ -18,6 +18,7 @@ from edge.control import MAX_MESSAGE_BYTES, ControlServer, EnrolCamera, RemoteDe
 from edge.desk import LocalDesk
 from edge.disk import FileKey
 from edge.errors import (
+    ConfigError,
     DoordError,
     EnrolmentError,
     GalleryError,
@@ -57,10 +58,14 @@ def sync(folder):
     return f"version 7 is in force, from {folder}"
 
 
+def reload():
+    raise ConfigError("config.yaml: door.unlock_s: expected a value <= 60.0, got 500")
+
+
 @contextmanager
 def served(desk, path: Path):
     server = ControlServer(
-        path, lambda: desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse", sync
+        path, lambda: desk, lambda: b'{"armed":true}', lambda action, minutes: action == "pulse", sync, reload
     )
     done = threading.Event()
 
@@ -227,7 +232,7 @@ def test_a_foreign_answer_is_no_answer(tmp_path):
 def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
     path = tmp_path / "s"
     with served(local, path) as remote:
-        second = ControlServer(path, lambda: None, lambda: b"{}", refuse, sync)
+        second = ControlServer(path, lambda: None, lambda: b"{}", refuse, sync, reload)
         with pytest.raises(DoordError, match="another doord listens here"):
             second.step()
         second.close()
@@ -237,7 +242,7 @@ def test_a_second_server_does_not_take_the_first_ones_place(local, tmp_path):
 def test_a_place_without_room_for_a_socket_is_a_fault_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DoordError, match="Not a directory"):
-        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}", refuse, sync).step()
+        ControlServer(tmp_path / "file" / "s", lambda: None, lambda: b"{}", refuse, sync, reload).step()
 
 
 def test_who_only_knocks_is_not_logged(local, tmp_path, caplog):
@@ -303,14 +308,17 @@ def test_a_lockdown_waits_for_no_sync_and_for_no_enrolment(tmp_path):
             return []
 
     path = tmp_path / "control.sock"
-    server = ControlServer(path, SlowDesk, lambda: b"{}", lambda action, _: action == "lockdown", hangs)
+    server = ControlServer(
+        path, SlowDesk, lambda: b"{}", lambda action, _: action == "lockdown", hangs, reload
+    )
     stopping = threading.Event()
 
     def turn():
         while not stopping.is_set():
             server.step()
 
-    threading.Thread(target=turn, daemon=True).start()
+    turning = threading.Thread(target=turn, daemon=True)
+    turning.start()
     wait_until(lambda: RemoteDesk.find(path), "the server listens")
     remote, came = RemoteDesk(path), []
     slow = [lambda: came.append(remote.sync("a")), *[lambda: came.append(remote.subjects())] * 15]
@@ -332,4 +340,5 @@ def test_a_lockdown_waits_for_no_sync_and_for_no_enrolment(tmp_path):
     finally:
         go_on.set()
         stopping.set()
+        turning.join(10)  # it accepts on the socket that closes now
         server.close()

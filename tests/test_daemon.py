@@ -213,11 +213,12 @@ import sys, threading, time
 from pathlib import Path
 from edge.config import load_config
 from edge import daemon as d
+from edge.process import listen
 from fakes_door import FakeLines
 
 lines = FakeLines()
 daemon = d.build(load_config(sys.argv[1]), lines=lines)
-d._listen(daemon)
+listen(daemon)
 daemon.start()
 if sys.argv[2] == "door":
     lock = lines.lock
@@ -328,12 +329,13 @@ EXIT = """
 import sys, threading, time
 from edge.config import load_config
 from edge import daemon as d
+from edge.process import listen
 from edge.door.lines import claim_door
 
 config = load_config(sys.argv[1])
 lines = claim_door(config.door, simulation=True)
 daemon = d.build(config, lines.relay, None, lines.inputs, lines.signals)
-d._listen(daemon)
+listen(daemon)
 daemon.start()
 pin = lines.pin("rex")
 

@@ -535,3 +535,18 @@ def test_a_ledger_that_is_not_what_its_head_was_kept_for_is_told(path, caplog):
     head_path(path).write_bytes(kept)
     Ledger(path).open()
     assert "was kept for" in caplog.text
+
+
+def test_a_record_without_bytes_is_damage_to_every_reader(path):
+    written(path, 3)
+    rotten = LedgerView(path)
+    rotten._connection.close()
+    rotten._connection = sqlite3.connect(":memory:")
+    rotten._connection.executescript(
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, payload BLOB);"
+        "CREATE TABLE chain (seq INTEGER, prev TEXT, cursor INTEGER);"
+        f"INSERT INTO events VALUES (2, 'x', NULL); INSERT INTO chain VALUES (2, '{'0' * 64}', 0);"
+    )
+    for read in (rotten.verify, lambda: rotten.verify(1), lambda: rotten.after(0, 9), lambda: rotten.find(2)):
+        with pytest.raises(LedgerDamaged, match="record 2 has no bytes"):
+            read()

@@ -33,10 +33,12 @@ from edge.link.outbox import Outbox
 from edge.link.port import Events, Health
 from edge.link.session import AckCame, Acked, Close, Down, Item, Session, Up, Wake
 from edge.link.vitals import Vitals
+from edge.worker import Worker
 
 log = logging.getLogger(__name__)
 
 _MAX_PACKET_BYTES = 64 * 1024  # all that comes is acknowledgements, and Home Assistant's word
+_STUCK_S = 120.0  # longer than the longest pause, and any answer of a name server
 _INBOX = 1000  # acks beyond that are dropped: they are cumulative
 
 
@@ -98,12 +100,8 @@ class MqttLink:
         self._next_heartbeat = 0.0
         self._farewell_mid: int | None = None
         self._said: set[str] = set()  # what was logged since the broker was last there
-        self._connecting = self._thread("mqtt", self._keep_connected)
-        self._sending = self._thread("outbox", self._run)
-
-    @staticmethod
-    def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
-        return threading.Thread(target=target, name=name, daemon=True)
+        self._connecting = Worker("mqtt", self._keep_connected, _STUCK_S)
+        self._sending = Worker("outbox", self._run, _STUCK_S)
 
     @property
     def connected(self) -> bool:
@@ -112,19 +110,14 @@ class MqttLink:
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
-        self._connecting.start()
-        self._sending.start()
+        self.tend()
 
     def tend(self) -> None:
-        """Start a thread of the link that died again; what it held is kept."""
+        """Start a thread of the link again that died or hangs; what it held is kept."""
         if self._stopping.is_set():
             return
-        if not self._connecting.is_alive():
-            self._connecting = self._thread("mqtt", self._keep_connected)
-            self._connecting.start()
-        if not self._sending.is_alive():
-            self._sending = self._thread("outbox", self._run)
-            self._sending.start()
+        for worker in (self._connecting, self._sending):
+            worker.tend(time.monotonic())
 
     def wake(self) -> None:
         """There are new events in the ledger; from any thread."""
@@ -152,9 +145,8 @@ class MqttLink:
         until = time.monotonic() + timeout_s
         self._stopping.set()
         self._inbox.put(Close(until))
-        for thread in (self._sending, self._connecting):
-            if thread.is_alive():
-                thread.join(max(0.0, until - time.monotonic()) + 0.2)
+        for worker in (self._sending, self._connecting):
+            worker.stop(max(0.0, until - time.monotonic()) + 0.05)
         if self._outbox.unsent:
             log.warning("%s: %d events wait for the next start", self._where, self._outbox.unsent)
 
@@ -165,6 +157,7 @@ class MqttLink:
 
     def _connect_once(self) -> None:
         """Connect and wait until it is over."""
+        self._connecting.beat()
         session = Session(self._new_client())
         self._listen(session)
         try:
@@ -173,15 +166,17 @@ class MqttLink:
             self._inbox.put(Down(session, broker.why_unreachable(error)))
         else:
             self._wait_for_the_end(session)
-        session.client.cut()
+        finally:  # also when this thread hung and another has its place
+            session.client.cut()
 
     def _wait_for_the_end(self, session: Session) -> None:
         deadline = time.monotonic() + broker.CONNACK_S
         while not session.over.wait(0.2):
+            self._connecting.beat()
             if self._session is not session and time.monotonic() > deadline:
                 self._inbox.put(Down(session, "no answer to CONNECT"))
                 return
-            if self._stopping.is_set() and not self._sending.is_alive():
+            if self._stopping.is_set() and not self._sending.alive:
                 return
 
     def _new_client(self) -> BoundedClient:
@@ -226,6 +221,7 @@ class MqttLink:
     def _run(self) -> None:
         until: float | None = None
         while until is None or self._unfinished(until):
+            self._sending.beat()
             try:
                 item = self._inbox.get(timeout=self._patience_s(until))
             except queue.Empty:
@@ -317,6 +313,8 @@ class MqttLink:
             self._say_once(f"it refused {what}: {item.refused}; not sent again (its access rules?)")
         else:  # stays unacknowledged, for the next connection
             self._say_once(f"it refused a message on {self._topics.base}: {item.refused} (its access rules?)")
+            self._outbox.refused(item.mid)
+        if self._outbox.is_stuck:
             item.session.client.disconnect()  # else a window full of refused events is never sent again
 
     def _say_once(self, what: str) -> None:

@@ -6,15 +6,17 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from edge.acting import as_owner
 from edge.config import Config
 from edge.control import RemoteDesk
 from edge.desk import Desk, JoinedDesk, LocalDesk, TakePictures
-from edge.disk import FileKey, StateLock, make_private_folder
+from edge.disk import StateLock, make_private_folder
 from edge.errors import GalleryError
 from edge.faces import make_enroller
 from edge.identity.cards import CardFile
 from edge.identity.store import SqliteGallery, open_gallery
 from edge.joined import is_joined, read_joined
+from edge.keys import key_of
 from edge.site import Content, in_force
 from edge.values import Gallery
 from edge.vision.pipeline import Pipeline
@@ -32,13 +34,14 @@ def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
     remote = RemoteDesk.find(Path(config.socket))
     if remote is not None:
         return remote
+    stack.enter_context(as_owner(config))
     if is_joined(config):
         return _joined_desk(config)
     make_private_folder(config.gallery_path.parent)
     stack.enter_context(StateLock(config.gallery_path.parent))
-    store = open_gallery(config.gallery_path, FileKey(config.key_path))
+    store = open_gallery(config.gallery_path, key_of(config))
     stack.callback(store.close)
-    cards = CardFile(config.cards_path, FileKey(config.key_path))
+    cards = CardFile(config.cards_path, key_of(config))
     if not models:
         return LocalDesk(store, None, card_file=cards)
     pipeline = Pipeline.load(config.models, config.quality)
@@ -76,6 +79,11 @@ def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:
 
 def read_gallery(config: Config, model: str, dimension: int) -> Gallery:
     """The gallery on disk, read beside a running daemon. Raises GalleryError."""
+    with as_owner(config):
+        return _read_gallery(config, model, dimension)
+
+
+def _read_gallery(config: Config, model: str, dimension: int) -> Gallery:
     if is_joined(config):
         return _in_force(config, (model, dimension)).gallery
     try:
@@ -84,7 +92,7 @@ def read_gallery(config: Config, model: str, dimension: int) -> Gallery:
         raise GalleryError(f"{config.gallery_path}: {error.strerror}: try as root") from None
     if not there:
         raise GalleryError(f"{config.gallery_path}: nobody is enrolled yet: doord enrol")
-    store = SqliteGallery(config.gallery_path, FileKey(config.key_path))
+    store = SqliteGallery(config.gallery_path, key_of(config))
     try:
         return store.load(model, dimension)
     finally:

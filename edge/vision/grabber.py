@@ -36,7 +36,7 @@ class Grabber:
         """`stuck_s`: longer than any honest open or read; by default 3 x `stall_s` + 5."""
         self._open_source = open_source
         self._stall_s = config.stall_s
-        self._stuck_s = 3 * config.stall_s + _PAUSE_S[1] if stuck_s is None else stuck_s
+        self._stuck_s = _stuck_s(config) if stuck_s is None else stuck_s
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._readers: list[threading.Thread] = []
@@ -63,6 +63,15 @@ class Grabber:
         with self._changed:
             self._start_reader()
 
+    def switch(self, open_source: Callable[[], CameraSource], config: CameraConfig) -> None:
+        """Another source from now on; the one before is closed by its own thread."""
+        with self._changed:
+            self._open_source = open_source
+            self._stall_s, self._stuck_s = config.stall_s, _stuck_s(config)
+            self._ended, self._problem, self._frame = False, None, None
+            if self._readers and not self._stopping.is_set():
+                self._start_reader()
+
     def newest(self, timeout_s: float) -> Frame | None:
         """A frame newer than the last one returned, waiting for it; None after `timeout_s`."""
         self._replace_stuck()
@@ -71,14 +80,18 @@ class Grabber:
             frame, self._frame = self._frame, None
             return frame
 
-    def stop(self) -> None:
-        """End; takes at most a second longer than `stall_s`, then a stuck reader is left behind."""
+    def ask_to_stop(self) -> None:
+        """The reader ends after its frame; returns at once."""
         with self._changed:
             self._stopping.set()
             self._turn += 1
-            reader = self._readers[-1] if self._readers else None
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """End; takes at most `timeout_s`, by default `stall_s` + 1: then a stuck reader is left behind."""
+        self.ask_to_stop()
+        reader = self._readers[-1] if self._readers else None
         if reader is not None:
-            reader.join(self._stall_s + 1)
+            reader.join(self._stall_s + 1 if timeout_s is None else timeout_s)
 
     def _start_reader(self) -> None:
         self._turn += 1
@@ -153,3 +166,8 @@ class Grabber:
         if problem != self._logged[0] or now - self._logged[1] > _REPEAT_LOG_S:
             self._logged = (problem, now)
             log.warning("%s; it is tried again for ever", problem)
+
+
+def _stuck_s(config: CameraConfig) -> float:
+    """Longer than any honest open or read."""
+    return 3 * config.stall_s + _PAUSE_S[1]

@@ -66,6 +66,10 @@ class VisionLoop:
         self._sitting = _Sitting()
         self.beat = clock()  # s, monotonic: when the loop last turned
 
+    def judge_by(self, health: Health) -> None:
+        """Another camera, another judge; from any thread."""
+        self._health = health
+
     def step(self) -> Seen:
         """One frame, or a short wait for one. Raises ModelError."""
         frame = self._frames.newest(_POLL_S)

@@ -51,6 +51,10 @@ class Pipeline:
         blazeface = load_model(shelf, detector, models.threads, models.runtime)
         return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate, facenet.backend)
 
+    def gate_by(self, gate: QualityConfig) -> None:
+        """Another gate from the next picture on; from any thread."""
+        self._gate = gate
+
     def __call__(self, pixels: NDArray[np.uint8], taken_at: float = 0.0) -> Look:
         """Look at an (H, W, 3) RGB picture. Raises ModelError."""
         with self._lock:

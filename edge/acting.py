@@ -1,0 +1,106 @@
+"""A command of root's on the state files acts as their owner: with the owner's rights, and with the key.
+
+Else what it makes would belong to root, and the service, which runs as user doord, could not open it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.config import Config
+from edge.errors import GalleryError, GalleryKeyError
+from edge.keys import CREDENTIAL
+
+_SEALED = Path("/etc/credstore.encrypted/doord.gallery.key")  # as systemd/credentials leaves them
+_KEPT = Path("/etc/credstore/doord.gallery.key")
+_DECRYPT_S = 30.0  # a TPM takes a second
+
+
+@contextlib.contextmanager
+def as_owner(config: Config) -> Iterator[None]:
+    """While it lasts root is who owns the state directory, where that is another; for one thread.
+
+    Files that a user named are to be read before, and written after.
+
+    Raises:
+        GalleryError: the state directory can't be looked at; GalleryKeyError: systemd can't decrypt the key.
+    """
+    owner = _owner(Path(config.state_dir))
+    if os.geteuid() != 0 or owner is None or owner.pw_uid == 0:
+        yield
+        return
+    with _credentials(owner) as folder, _acting(owner, folder):
+        yield
+
+
+def _owner(state: Path) -> pwd.struct_passwd | None:
+    """Of the directory; None: it is not there, or its owner has no name here."""
+    try:
+        return pwd.getpwuid(state.stat().st_uid)
+    except (FileNotFoundError, KeyError):
+        return None
+    except OSError as error:
+        raise GalleryError(f"{state}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _credentials(owner: pwd.struct_passwd) -> Iterator[str | None]:
+    """A folder in memory with the key, as the service gets it; None: the key is no credential."""
+    key = _key()
+    if key is None:
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="doord-key-", dir="/run"))
+    try:
+        (folder / CREDENTIAL).touch(0o600)
+        (folder / CREDENTIAL).write_bytes(key)
+        for path in (folder / CREDENTIAL, folder):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _key() -> bytes | None:
+    """The credential, by root. Raises GalleryKeyError."""
+    if not _SEALED.exists():
+        return _KEPT.read_bytes() if _KEPT.exists() else None
+    command = ["systemd-creds", "decrypt", f"--name={CREDENTIAL}", str(_SEALED), "-"]
+    try:
+        done = subprocess.run(  # noqa: S603  # the system's own, by root
+            command, capture_output=True, timeout=_DECRYPT_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise GalleryKeyError(f"{_SEALED}: {error}") from None
+    if done.returncode:
+        why = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise GalleryKeyError(f"{_SEALED}: can't be decrypted: {why[-1] if why else done.returncode}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _acting(owner: pwd.struct_passwd, credentials: str | None) -> Iterator[None]:
+    """The real user stays root, so that there is a way back."""
+    groups, before = os.getgroups(), os.environ.get("CREDENTIALS_DIRECTORY")
+    os.setgroups(os.getgrouplist(owner.pw_name, owner.pw_gid))
+    os.setegid(owner.pw_gid)
+    os.seteuid(owner.pw_uid)
+    if credentials is not None:
+        os.environ["CREDENTIALS_DIRECTORY"] = credentials
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["CREDENTIALS_DIRECTORY"] = before
+        elif credentials is not None:
+            del os.environ["CREDENTIALS_DIRECTORY"]
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)

@@ -1,0 +1,102 @@
+"""What root does by hand leaves nothing that the service's user could not open."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+import pytest
+from door_site import Site
+
+from edge.acting import as_owner
+from edge.config import load_config
+from edge.errors import GalleryKeyError
+from edge.keys import key_of
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as another")
+OWNER = pwd.getpwnam("nobody")
+everybody_s = pytest.mark.skipif(
+    any(folder.stat().st_mode & 0o001 == 0 for folder in Path(sys.executable).resolve().parents),
+    reason="this interpreter lies where only root may read; tests/system/run tries it in any case",
+)
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    site = Site(tmp_path)
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, OWNER.pw_uid, OWNER.pw_gid)
+    for folder in tmp_path.parents:  # pytest keeps them to root
+        if folder != Path("/") and folder.stat().st_mode & 0o011 == 0:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    tmp_path.chmod(0o711)
+    return site
+
+
+def owners(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_uid for path in folder.rglob("*")}
+
+
+@everybody_s
+def test_an_enrolment_and_a_look_at_the_files_by_root_leave_them_their_owner(site, tmp_path):
+    site.enrol("obama", "obama.jpg")
+    site.doord("card", "add", "--subject", "obama", "--number", "12345")
+    site.doord("gallery", "list")
+    site.doord("doctor", code=None)
+    assert {"gallery.db", "gallery.key", "cards.sealed"} <= set(owners(tmp_path / "state"))
+    assert set(owners(tmp_path / "state").values()) == {OWNER.pw_uid}
+
+
+@everybody_s
+def test_a_file_that_root_names_is_written_by_root(site, tmp_path):
+    site.enrol("obama", "obama.jpg")
+    (tmp_path / "private").mkdir(mode=0o700)
+    site.doord("gallery", "export", "--plaintext", str(tmp_path / "private" / "export"))
+    assert owners(tmp_path / "private") == {"export": 0}
+    site.doord("gallery", "import", "--plaintext", str(tmp_path / "private" / "export"))
+
+
+def test_root_is_root_again_afterwards(site):
+    groups, config = os.getgroups(), load_config(site.path)
+    with as_owner(config):
+        assert (os.geteuid(), os.getegid()) == (OWNER.pw_uid, OWNER.pw_gid)
+        assert 0 not in os.getgroups()
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == (0, 0, groups)
+
+
+def test_a_key_that_is_a_credential_is_there_while_root_acts(site, tmp_path, monkeypatch):
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"ab" * 32 + b"\n")
+    monkeypatch.setattr("edge.acting._KEPT", kept)
+    monkeypatch.setattr("edge.acting._SEALED", tmp_path / "none")
+    config = load_config(site.path)
+    with as_owner(config):
+        folder = Path(os.environ["CREDENTIALS_DIRECTORY"])
+        assert key_of(config).key() == bytes.fromhex("ab" * 32)
+    assert "CREDENTIALS_DIRECTORY" not in os.environ
+    assert not folder.exists()
+
+
+def test_a_credential_that_can_not_be_decrypted_is_named(site, tmp_path, monkeypatch):
+    (tmp_path / "sealed").write_bytes(b"x")
+    monkeypatch.setattr("edge.acting._SEALED", tmp_path / "sealed")
+    with pytest.raises(GalleryKeyError, match="sealed"), as_owner(load_config(site.path)):
+        pass
+
+
+def test_the_service_s_credential_is_the_key_though_its_access_list_shows_as_the_group_s(
+    site, tmp_path, monkeypatch
+):
+    config = load_config(site.path)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(GalleryKeyError, match=r"gallery\.key: is missing"):
+        key_of(config).key()  # no credential of that name: the file of the state directory
+    (tmp_path / "gallery.key").write_bytes(b"cd" * 32)
+    (tmp_path / "gallery.key").chmod(0o440)
+    assert key_of(config).key() == bytes.fromhex("cd" * 32)
+    (tmp_path / "gallery.key").chmod(0o444)
+    with pytest.raises(GalleryKeyError, match="expected mode"):
+        key_of(config).key()

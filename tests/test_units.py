@@ -1,0 +1,96 @@
+"""The shipped units, read by systemd itself: no word it does not know, no exposure above the limit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parent.parent / "systemd"
+UNITS = sorted(p.name for p in SYSTEMD.glob("*.service")) + sorted(p.name for p in SYSTEMD.glob("*.timer"))
+SERVICES = [name for name in UNITS if name.endswith(".service")]
+MOST_EXPOSED = 1.5
+
+pytestmark = [
+    pytest.mark.skipif(not SYSTEMD.is_dir(), reason="the units are not part of the wheel"),
+    pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"),
+]
+
+
+def settings(name: str) -> list[tuple[str, str]]:
+    """Every `key=value` of a unit, in order."""
+    lines = (SYSTEMD / name).read_text().splitlines()
+    return [
+        (key, value) for key, eq, value in (line.partition("=") for line in lines if line[:1] != "#") if eq
+    ]
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def verified(folder: Path, edit=lambda text: text) -> str:
+    """What `systemd-analyze verify` says of all units; doord is not installed here, /bin/true is."""
+    for name in UNITS:
+        text = re.sub(r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / name).read_text())
+        (folder / name).write_text(edit(text))
+    done = analyze("verify", "--man=no", *(str(folder / name) for name in UNITS))
+    return done.stderr + ("" if done.returncode == 0 else f"exit {done.returncode}")
+
+
+def test_systemd_has_nothing_to_say_about_the_units(tmp_path):
+    assert verified(tmp_path) == ""
+
+
+def test_a_word_that_systemd_does_not_know_would_be_found(tmp_path):
+    assert "WachdogSec" in verified(tmp_path, lambda text: text.replace("WatchdogSec", "WachdogSec"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_hardly_exposed(name):
+    done = analyze("security", "--offline=true", str(SYSTEMD / name))
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert float(exposure) <= MOST_EXPOSED, done.stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_directive_that_is_left_out_is_explained(name):
+    """systemd's own list of what could still be taken away, each named in the file; ✗ marks those."""
+    done = analyze("security", "--offline=true", str(SYSTEMD / name))
+    text = (SYSTEMD / name).read_text()
+    left_out = {re.match(r"[A-Za-z]+", row[2:]).group() for row in done.stdout.splitlines() if row[:1] == "✗"}
+    assert left_out, "systemd-analyze's table has changed"
+    assert {directive for directive in left_out if directive not in text} == set()
+
+
+def test_nothing_hides_cpuinfo_and_nothing_leaves_a_door_dead():
+    for name in SERVICES:
+        assert ("ProcSubset", "pid") not in settings(name)
+    door = settings("doord.service")
+    assert {("StartLimitIntervalSec", "0"), ("Restart", "always"), ("Type", "notify")} <= set(door)
+    assert ("ExecStopPost", "/usr/bin/doord-lock") in door
+
+
+def test_a_door_opens_its_own_kinds_of_devices_and_no_others():
+    door = settings("doord.service")
+    allowed = [value.split()[0] for key, value in door if key == "DeviceAllow"]
+    assert allowed == ["char-gpiochip", "char-video4linux", "char-input"]
+    assert ("DevicePolicy", "closed") in door
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not installed")
+def test_the_doors_user_and_its_groups_are_made_where_there_are_none(tmp_path):
+    (tmp_path / "etc").mkdir()
+    done = subprocess.run(
+        ["systemd-sysusers", f"--root={tmp_path}", str(SYSTEMD / "doord.sysusers")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    groups = dict(line.split(":", 1) for line in (tmp_path / "etc/group").read_text().splitlines())
+    assert {name for name, rest in groups.items() if rest.endswith(":doord")} == {"video", "input", "gpio"}
+    assert "doord:" in (tmp_path / "etc/passwd").read_text()
