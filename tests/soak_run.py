@@ -87,6 +87,7 @@ def _configuration(folder: Path, state: Path, port: int) -> Path:
         "socket": str(folder / "control.sock"),
         "door": {"relay": {"line": 17}, "dps": {"line": 22}, "rex": {"line": 27}, "led": {"line": 23}},
         "decision": {"fpir_accepted_by": "the soak"},
+        "pad": {"mode": "monitor"},  # five frames are over before a decision's three are scored
         "mqtt": {"host": "127.0.0.1", "port": port},
     }
     path.write_text(yaml.safe_dump(door))

@@ -137,8 +137,9 @@ def test_it_reads_like_a_story_and_its_levels_mean_something(run):
     _, journal, _ = run
     kinds = journal.kinds
     assert kinds[0] == "Starting"
-    order = ["Started", "BrokerConnected", "GalleryApplied", "Armed", "AccessGranted", "Stopped"]
-    assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
+    # events are told when they are on the disk, other lines at once
+    for order in (["Started", "GalleryApplied", "AccessGranted", "Stopped"], ["BrokerConnected", "Armed"]):
+        assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
     granted = kinds.index("AccessGranted")
     after = [r["MESSAGE"] for r in journal.records if "KIND" in r][granted - 1 : granted + 2]
     assert any(message.startswith("door Accessed, lock unlocked") for message in after)

@@ -128,10 +128,10 @@ class LedgerView:
             finally:
                 self._connection.rollback()
 
-    def _whole(self, rows: Iterable[tuple[int, bytes | None]]) -> Iterator[tuple[int, bytes]]:
-        """A page of zeros reads as records without bytes, which no ledger has."""
+    def _whole(self, rows: Iterable[tuple[int, object]]) -> Iterator[tuple[int, bytes]]:
+        """A rotted page reads as records without bytes, which no ledger has."""
         for seq, payload in rows:
-            if payload is None:
+            if not isinstance(payload, bytes):
                 raise LedgerDamaged(f"{self._path}: malformed: record {seq} has no bytes")
             yield seq, payload
 
