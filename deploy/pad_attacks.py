@@ -74,7 +74,7 @@ def make(plan: Plan) -> str | None:
     other = _opened(plan.behind, plan.seconds) if plan.behind else None
     shot = draw(plan.species, plan.shown.path.name, plan.seed, np.random.default_rng(plan.seed))
     plan.out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = plan.out.with_suffix(f".{os.getpid()}.part.avi")
+    unfinished = plan.out.with_name(f".{os.getpid()}.{plan.out.name}")  # hidden: not yet a presentation
     write(unfinished, shot, source, other, plan)
     plan.out.with_suffix(".json").write_text(json.dumps(asdict(shot), indent=1) + "\n")
     unfinished.replace(plan.out)

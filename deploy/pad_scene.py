@@ -46,7 +46,7 @@ def open_source(path: FilePath, person: str, seconds: float, detect: Detect) -> 
         if frame.taken_at > seconds:
             break
         taken.append((frame.taken_at, frame.pixels))
-    seen = [f for _, p in taken[:: max(1, len(taken) // 8)] for f in _persons(detect(p))]
+    seen = [f for _, p in taken[:: max(1, len(taken) // 8)] if (f := persons_first(detect(p)))]
     if not seen:
         return None
     face = tuple(float(v) for v in np.median([f[0].box for f in seen], axis=0))
@@ -55,10 +55,10 @@ def open_source(path: FilePath, person: str, seconds: float, detect: Detect) -> 
     return Source(person, path.stem, tuple(p for _, p in taken), fps, face, boxes)  # type: ignore[arg-type]
 
 
-def _persons(faces: list[Face]) -> list[list[Face]]:
+def persons_first(faces: list[Face]) -> list[Face]:
     """The faces of one picture, the person's first: the uppermost large one (others are on clothes)."""
     widest = max((f.box[2] for f in faces), default=0)
-    return [sorted(faces, key=lambda f: (f.box[2] < _BESIDE * widest, f.box[1]))] if faces else []
+    return sorted(faces, key=lambda f: (f.box[2] < _BESIDE * widest, f.box[1]))
 
 
 def cut_out(source: Source, index: int, widths: float, aspect: float, bars: int) -> tuple[Picture, float]:

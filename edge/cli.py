@@ -16,20 +16,14 @@ import msgspec
 from edge import __version__
 from edge.cli_admin import admin_parser
 from edge.cli_card import access_notes, card_parser, list_cards
-from edge.cli_common import configured, daemon_socket, say, say_json
+from edge.cli_common import configured, daemon_socket, models_or_default, say, say_json
 from edge.cli_door import door_parser, state
+from edge.cli_evaluate import evaluate, evaluate_parser
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
 from edge.cli_site import site_commands
-from edge.config import (
-    DEFAULT_PATH,
-    ModelsConfig,
-    QualityConfig,
-    load_config,
-    shown_source,
-)
+from edge.config import DEFAULT_PATH, load_config, shown_source
 from edge.errors import ConfigError, DoordError
-from edge.values import DISTANCE_CEILING
 
 EX_CONFIG = 78
 
@@ -99,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     admin_parser(commands.add_parser("admin", help="many doors: people, keys, publishing"), shared)
     _bench_parser(command("bench", _bench, "milliseconds per stage and memory, on this machine"))
-    _evaluate_parser(command("evaluate", _evaluate, "accuracy on labelled pictures"))
+    evaluate_parser(command("evaluate", evaluate, "accuracy on labelled pictures"))
     return parser
 
 
@@ -110,27 +104,6 @@ def _bench_parser(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--templates-each", type=int, default=5)
     sub.add_argument("--threads", type=int, help="overrides models.threads")
     sub.add_argument("--float-models", type=Path, metavar="DIR", help="what models/build left in out/float")
-
-
-def _evaluate_parser(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("source", type=Path, metavar="PAIRS|FOLDER")
-    sub.add_argument("--images", type=Path, help="where the pairs' pictures lie (default: beside the file)")
-    sub.add_argument("--threshold", type=float, default=DISTANCE_CEILING)
-    sub.add_argument("--threshold-from", type=Path, metavar="PAIRS", help="best threshold of another split")
-    sub.add_argument("--all-pairs", action="store_true", help="every pair of the named pictures")
-    sub.add_argument(
-        "--min-eye-distance", type=float, metavar="PX", help="overrides quality.min_eye_distance_px"
-    )
-    sub.add_argument("--plots", type=Path, metavar="DIR", help="ROC, DET and distance histograms as PNG")
-    sub.add_argument("--annotate", type=Path, metavar="DIR", help="pictures of the refused faces")
-
-
-def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
-    """The configured models and gate; the defaults where no configuration was named."""
-    if options.config is None:
-        return ModelsConfig(), QualityConfig()
-    config = load_config(options.config)
-    return config.models, config.quality
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -228,7 +201,7 @@ def _bench(options: argparse.Namespace) -> int:
     from edge.progress import bar
     from edge.tools.bench import BenchOptions, run_bench
 
-    models, gate = _models(options)
+    models, gate = models_or_default(options)
     if options.threads is not None:
         models = msgspec.structs.replace(models, threads=options.threads)
     report = run_bench(
@@ -242,33 +215,6 @@ def _bench(options: argparse.Namespace) -> int:
         models,
         gate,
         bar("frames"),
-    )
-    say(report.json()) if options.json else say(*report.lines())
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from edge.evaluate.run import EvaluateOptions, run_evaluate
-    from edge.progress import bar
-    from edge.vision.pipeline import Pipeline
-
-    models, gate = _models(options)
-    if options.min_eye_distance is not None:
-        gate = msgspec.structs.replace(gate, min_eye_distance_px=options.min_eye_distance)
-    pipeline = Pipeline.load(models, gate)
-    report = run_evaluate(
-        EvaluateOptions(
-            options.source,
-            options.images,
-            options.threshold,
-            options.threshold_from,
-            options.all_pairs,
-            options.plots,
-            options.annotate,
-        ),
-        pipeline,
-        f"{pipeline.embedder.model} on {pipeline.backend}",
-        bar("pictures"),
     )
     say(report.json()) if options.json else say(*report.lines())
     return 0

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, load_config
+from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ModelsConfig, QualityConfig, load_config
 from edge.errors import ConfigError
 
 
@@ -46,6 +46,14 @@ def daemon_socket(options: argparse.Namespace) -> Path:
         if not DEFAULT_SOCKET.exists():
             raise
         return DEFAULT_SOCKET
+
+
+def models_or_default(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
+    """The configured models and gate; the defaults where no configuration was named."""
+    if options.config is None:
+        return ModelsConfig(), QualityConfig()
+    config = load_config(options.config)
+    return config.models, config.quality
 
 
 class AddCommand(Protocol):

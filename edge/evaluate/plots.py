@@ -1,16 +1,18 @@
-"""ROC, DET and the two histograms of distances as PNG. Matplotlib is an extra, imported late."""
+"""ROC, DET and histograms of distances, and PAD's DET, as PNG. Matplotlib is an extra, imported late."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import DoordError
 from edge.evaluate.metrics import Tally
+from edge.evaluate.pad import det
 from edge.values import DISTANCE_CEILING
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#555555"  # told apart by the colour-blind too
@@ -52,6 +54,39 @@ def write_plots(tally: Tally, threshold: float, folder: Path) -> list[Path]:
         except OSError as error:
             raise DoordError(f"{folder / name}: expected to write it, got: {error.strerror}") from None
         written.append(folder / name)
+    return written
+
+
+_Scores = NDArray[np.float64]
+
+
+def write_pad_plots(curves: Mapping[str, tuple[_Scores, _Scores]], folder: Path) -> list[Path]:
+    """`pad-det-LAYER.png` in an existing folder: a curve of each `layer: species`.
+
+    `curves` has the scores of genuine presentations and of attacks.
+
+    Raises:
+        DoordError: matplotlib is missing, or a file can't be written.
+    """
+    figure_class = require_matplotlib()
+    written = []
+    for layer in dict.fromkeys(name.partition(": ")[0] for name in curves):
+        figure = figure_class(figsize=(7, 5.5), dpi=120, layout="constrained")
+        axes = figure.add_subplot()
+        for i, (name, (genuine, attack)) in enumerate(curves.items()):
+            if name.startswith(f"{layer}: "):
+                apcer, bpcer = det(genuine, attack)
+                style = ("-", "--", ":")[i // 10 % 3]  # ten colours, then another stroke
+                axes.plot(apcer, bpcer, style, label=f"{name.partition(': ')[2]} ({len(attack)})")
+        axes.set(title=layer, xlabel="APCER", ylabel="BPCER", xlim=(0, 1), ylim=(0, 1))
+        axes.grid(visible=True, which="major", alpha=0.25)
+        axes.legend(frameon=False, fontsize="small")
+        path = folder / f"pad-det-{layer}.png"
+        try:
+            figure.savefig(path)
+        except OSError as error:
+            raise DoordError(f"{path}: expected to write it, got: {error.strerror}") from None
+        written.append(path)
     return written
 
 
