@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from edge import __version__
 from edge.access import checked_rights
+from edge.acting import as_owner
 from edge.clock import believed_by_kernel
 from edge.config import Config, shown_source
 from edge.control import RemoteDesk
@@ -18,10 +20,14 @@ from edge.door.chips import chip_label, find
 from edge.errors import DoordError
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
+from edge.identity.tuning_file import TuningFile, unlike
 from edge.joined import is_joined, read_joined, with_broker
+from edge.keys import key_of
 from edge.link.broker import tls_context
+from edge.liveness import load_texture
 from edge.tools import boot
 from edge.tools.local import read_gallery
+from edge.tuning import origin_of
 from edge.vision.camera import open_camera
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
@@ -93,7 +99,19 @@ def _pad(config: Config) -> Finding:
     models = config.pad.models or (shelf.default("pad"),)
     for model in models:
         load_model(shelf, shelf.entry(model, "pad"), config.models.threads, config.models.runtime)
-    return Finding("pad", "ok", f"{config.pad_mode}, by {', '.join(models)}")
+    return Finding("pad", *_tuned(config, f"{config.pad_mode}, by {', '.join(models)}"))
+
+
+def _tuned(config: Config, words: str) -> tuple[Verdict, str]:
+    """The same with what is to be said of a tuned model. Raises GalleryError: damaged."""
+    with as_owner(config):
+        model = TuningFile(config.tuning_path, key_of(config)).load().model
+    if model is None:
+        return "ok", f"{words}, not tuned to this door: doord pad tune"
+    lack = unlike(model, origin_of(config, load_texture(config)), __version__)
+    if lack:
+        return "warn", f"{words}; the tuned model is not used: {lack}: doord pad tune"
+    return "ok", f"{words}, tuned at {model.at_utc}"
 
 
 def _camera(config: Config) -> Finding:
