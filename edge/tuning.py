@@ -220,7 +220,7 @@ class LocalTuner:
         return recorded(request.person, request.species, rows, self._config, texture)
 
     def _keep(self, made: Recorded) -> None:
-        if lack := self._origin().differs(made.origin):
+        if lack := made.origin.differs(self._origin()):
             raise TuningRefused(f"the recording was made elsewhere: {lack}")
         made.recording()
         kept = self._file.load()
@@ -256,7 +256,7 @@ class LocalTuner:
         new, kept = import_tuning(request.data, request.passphrase), self._file.load()
         made_by = [own.origin for own in new.recordings] + ([new.model.origin] if new.model else [])
         for origin in made_by:
-            if lack := self._origin().differs(origin):
+            if lack := origin.differs(self._origin()):
                 raise TuningRefused(f"the file was made elsewhere: {lack}")
         for own in new.recordings:
             own.recording()

@@ -90,8 +90,8 @@ def missing(recordings: Sequence[Recording], frames: int) -> str | None:
     for own in recordings:
         if own.species is None:
             attempts[own.person] += len(own.features) // frames
-        elif len(own.features) >= frames:
-            kinds[own.species] += 1
+        else:
+            kinds[own.species] += len(own.features) >= frames
             shown.add(own.person)
     if len(attempts) < LEAST_PEOPLE:
         return f"expected genuine recordings of at least {LEAST_PEOPLE} people, got {len(attempts)}"
