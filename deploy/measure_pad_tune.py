@@ -60,7 +60,7 @@ def refilmed(shown: Presentation) -> Iterator[Frame]:
         light = cv2.GaussianBlur(to_linear(frame.pixels), (0, 0), camera.lens_sigma_px)
         rgb = expose(np.asarray(light, np.float32), 1.0, camera, random)
         _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-        again = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+        again = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)
         yield Frame(read_only(np.asarray(cv2.cvtColor(again, cv2.COLOR_BGR2RGB), np.uint8)), frame.taken_at)
 
 
@@ -90,7 +90,8 @@ class Recorder:
 
     def see(self, shown: Presentation) -> Seen:
         """What counts of a presentation."""
-        rows, due = [], 0.0
+        rows: list[NDArray[np.float32]] = []
+        due = 0.0
         taken = refilmed(shown) if self._again and shown.species is None else frames(shown.path, 30.0)
         for frame in taken:
             if frame.taken_at > _SECONDS or len(rows) == _FRAMES:

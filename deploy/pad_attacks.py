@@ -17,10 +17,11 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -97,7 +98,6 @@ def write(path: Path, shot: Shot, source: Source, other: Source | None, plan: Pl
 
 @cache
 def _pipeline() -> Pipeline:
-    cv2.setNumThreads(1)
     return Pipeline.load(ModelsConfig(threads=1), QualityConfig())
 
 
@@ -166,6 +166,16 @@ def thinned(sources: Sequence[Presentation], each: int) -> list[Presentation]:
     return picked
 
 
+def _made(work: Sequence[Plan], workers: int) -> Iterator[str | None]:
+    if workers <= 1:
+        yield from map(make, work)
+        return
+    # spawned: a fork inherits the locks of the runtime's threads, but not the threads
+    fresh = get_context("spawn")
+    with ProcessPoolExecutor(workers, fresh, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.map(make, work)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make what is missing."""
     parser = argparse.ArgumentParser(
@@ -188,12 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sources = thinned(by_face(sources) if options.by_face else sources, options.each)
     copy_genuine(sources, options.out)
     work = plans(sources, options.out, chosen, options.seed, options.seconds, options.fps)
-    with ProcessPoolExecutor(options.workers) as pool:
-        for done, note in enumerate(pool.map(make, work), start=1):
-            if note:
-                print(note)
-            elif done % 20 == 0:
-                print(f"{done} of {len(work)}", flush=True)
+    for done, note in enumerate(_made(work, options.workers), start=1):
+        if note:
+            print(note)
+        elif done % 20 == 0:
+            print(f"{done} of {len(work)}", flush=True)
     return 0
 
 

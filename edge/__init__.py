@@ -11,7 +11,7 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files
     recorder   events: to the disk first        uplink    the link to the broker, or none
     access     rights, cards, failures together clock     what time it is, and whether to believe it
-    evaluate/  accuracy measured                tools/    doctor, bench, pictures
+    evaluate/  accuracy measured                tools/    setup, doctor, bench
     admin/     a site: its keys, records, doors; signed, published, ordered, collected
     journal    the log, for journald            story     events as lines of it
     log_view   events in columns, JSON, CSV     why       one decision in plain words

@@ -23,8 +23,10 @@ from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
 from edge.cli_pad import pad_parser, show
 from edge.cli_site import site_commands
+from edge.cli_tools import tool_commands
 from edge.config import DEFAULT_PATH, load_config, shown_source
 from edge.errors import ConfigError, DoordError
+from edge.log_view import printable
 
 EX_CONFIG = 78
 
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: DoordError, code: int) -> int:
-    print(f"doord: {error}", file=sys.stderr)  # noqa: T201  # the command's own voice
+    for line in f"doord: {error}".splitlines():
+        print(printable(line), file=sys.stderr)  # noqa: T201  # the command's own voice
     return code
 
 
@@ -90,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("reload", _reload, "have the running daemon read its configuration again")
     sub.add_argument("--socket", type=Path, help="of the daemon (default: as configured)")
     command("status", _status, "what the running daemon is doing")
-    command("doctor", _doctor, "try every part the door needs")
+    tool_commands(command)
     command("check-config", _check_config, "say what is wrong with a configuration").add_argument(
         "file", nargs="?", type=Path
     )
@@ -168,21 +171,8 @@ def _reload(options: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    from edge.tools.doctor import examine
-
-    verdicts = []
-    for finding in examine(configured(options)):
-        verdicts.append(finding.verdict)
-        if options.json:
-            say_json(finding)
-        else:
-            say(f"{finding.verdict:5} {finding.part:8} {finding.detail}")
-    return int("fail" in verdicts)
-
-
 def _check_config(options: argparse.Namespace) -> int:
-    from edge.tools.doctor import face_alone
+    from edge.tools.doctor.door import face_alone
 
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)

@@ -13,6 +13,7 @@ import msgspec
 
 from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ModelsConfig, QualityConfig, load_config
 from edge.errors import ConfigError, GalleryError
+from edge.log_view import one_line
 
 _MAX_PASSPHRASE = 4096  # bytes
 
@@ -25,7 +26,7 @@ def say(*lines: str) -> None:
 
 def say_json(value: object) -> None:
     """One line of JSON; bytes in base64."""
-    say(msgspec.json.encode(value).decode())
+    say(one_line(msgspec.json.encode(value).decode()))
 
 
 def tell(options: argparse.Namespace, words: str, **facts: object) -> None:

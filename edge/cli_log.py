@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+import msgspec
+
 from edge.acting import as_owner
 from edge.cli_admin_common import FOLDER, STORE, folder
 from edge.cli_common import AddCommand, configured, say, say_json
 from edge.config import DEFAULT_PATH, Config
-from edge.errors import LogError
+from edge.errors import LogError, PayloadError
 from edge.ledger_log import LedgerLog
-from edge.link.details import decode_details
+from edge.link.details import Details, decode_details
 from edge.link.wire import decode_event
 from edge.log_view import Entry, Log, Wanted, as_csv, as_json, lines, moment
 from edge.why import explain
 
 _LOOK_EVERY_S = 0.5
 _COUNT = 20
+_MOST = 1_000_000
+_DIGITS = 15  # of an event's number; SQLite has no larger ones than 19
 
 
 def log_commands(command: AddCommand, shared: argparse.ArgumentParser) -> None:
@@ -97,13 +102,14 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _tail(options: argparse.Namespace) -> int:
-    if options.n < 1:
-        raise LogError(f"-n: expected 1 or more, got {options.n}")
+    if not 1 <= options.n <= _MOST:
+        raise LogError(f"-n: expected 1 to {_MOST}, got {options.n}")
     wanted = _wanted(options)
     with opened_log(options) as log:
         seen = log.end  # before: what comes meanwhile is told by the first look
         newest = log.last(wanted, options.n)
         _say_all(options, newest)
+        sys.stdout.flush()
         seen = max([seen, *(entry.n for entry in newest)])
         while options.follow:
             time.sleep(_LOOK_EVERY_S)
@@ -111,6 +117,7 @@ def _tail(options: argparse.Namespace) -> int:
             for entry in log.select(wanted, seen):
                 _say_all(options, [entry])
                 seen = entry.n
+            sys.stdout.flush()  # whoever reads this through a pipe follows too
             seen = max(seen, end)
     return 0
 
@@ -122,16 +129,14 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _say_all(options: argparse.Namespace, entries: Iterable[Entry]) -> None:
-    for line in (as_json(entry).decode() for entry in entries) if options.json else lines(entries):
+    for line in map(as_json, entries) if options.json else lines(entries):
         say(line)
 
 
 def _export(options: argparse.Namespace) -> int:
     with opened_log(options) as log:
         entries = log.select(_wanted(options))
-        told: Iterator[str] = (
-            as_csv(entries) if options.csv else (as_json(entry).decode() for entry in entries)
-        )
+        told: Iterator[str] = as_csv(entries) if options.csv else map(as_json, entries)
         for line in told:
             say(line)
     return 0
@@ -155,7 +160,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _why(options: argparse.Namespace) -> int:
-    which: str | int = int(options.event) if options.event.isdecimal() else options.event
+    is_number = options.event.isdecimal() and len(options.event) <= _DIGITS
+    which: str | int = int(options.event) if is_number else options.event
     with opened_log(options) as log:
         found = log.find(which, getattr(options, "door", None))
         details = log.details(which) if isinstance(log, LedgerLog) else None
@@ -168,9 +174,17 @@ def _why(options: argparse.Namespace) -> int:
         raise LogError(
             f"event {options.event}: expected one, got {len(found)}, of {doors}: name its id, or --door"
         )
-    event, known = decode_event(found[0].payload), None if details is None else decode_details(details)
+    known = None if details is None else decode_details(details)
     if options.json:
-        say_json({"door": found[0].door, "event": event, "details": known})
+        say_json({**msgspec.json.decode(as_json(found[0])), "details": known})
     else:
-        say(*explain(event, known))
+        say(*_in_words(found[0], known))
     return 0
+
+
+def _in_words(entry: Entry, known: Details | None) -> list[str]:
+    """Of an event of a later doord what all events have."""
+    try:
+        return explain(decode_event(entry.payload), known)
+    except PayloadError:
+        return list(lines([entry]))

@@ -113,6 +113,9 @@ class PadConfig(_Section, frozen=True):
     # of the texture layer alone: a tuned model has limits of its own
     live: float | None = None  # mean score from which a face is alive; None: as the model's entry says
     unsure: float | None = None  # mean score below which it is an attack
+    # what a face must move beyond a rigid plane in the last second, eye distances; None: not asked. 0.003
+    # refuses photographs on a stand, and whoever stands like a statue: try `monitor` at this door first
+    stillness: Annotated[float, Meta(gt=0, le=1)] | None = None
     frames: Annotated[int, Meta(ge=1, le=10)] = 3  # scored ones that a decision needs
     every_ms: Annotated[int, Meta(ge=0, le=1000)] = 250  # between two of them
     alarm_after: Annotated[int, Meta(ge=1, le=100)] = 3  # attacks within decision.throttle_window_s

@@ -141,6 +141,7 @@ class Daemon:
         """Lock the door, then start everything. Raises LineError."""
         self.door.start()
         self.recorder.start()
+        self.attendant.tell("Started", f"doord {__version__}")
         self.link.start()
         loop = self._loop = self._vision()
         self._control = ControlServer(
@@ -159,7 +160,6 @@ class Daemon:
         if loop is not None:
             self.grabber.start()
             self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
-        self.attendant.tell("Started", f"doord {__version__}")
         if self.member is not None:
             self.member.start()
             self._workers += self.member.workers()

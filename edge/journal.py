@@ -25,6 +25,7 @@ _SEND_S = 0.05  # no thread of a door waits longer for journald, and only one of
 _DEAF_S = 5.0  # this time
 _MAX_TEXT = 32 * 1024  # bytes of one field: a datagram stays below the kernel's default send buffer
 _BURST = 5  # lines of one fault, that is of one place in the code, in
+_LATIN_1 = 0xFF
 _WINDOW_S = 60.0  # this time; the rest is counted
 
 
@@ -158,8 +159,15 @@ class Voice(logging.Handler):
 
 
 def printable(text: str) -> str:
-    """Without control characters: they would move a terminal, and journalctl shows such a line as a blob."""
-    return "".join(c if c >= " " and not "\x7f" <= c <= "\x9f" else f"\\x{ord(c):02x}" for c in text)
+    """Without control characters: they would move a terminal, and journalctl shows such a line as a blob.
+
+    Nor what ends or turns a line where it is shown (U+2028, U+202E).
+    """
+    return "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code <= _LATIN_1 else f"\\u{code:04x}"  # as Python writes them
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:

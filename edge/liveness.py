@@ -16,6 +16,7 @@ from edge.tuning import origin_of
 from edge.vision.manifest import ModelShelf
 from edge.vision.pad import PadCheck
 from edge.vision.selftest import load_model
+from edge.vision.stillness import Stillness
 from edge.vision.texture import Texture
 from edge.vision.tuned import Tuned
 from edge.worker import within
@@ -40,7 +41,7 @@ class PadSubsystem:
         if set(config.pad_modes) != {"off"}:
             try:
                 self.texture = within(lambda: load_texture(config), _LOAD_S, "PAD models")
-                layers = self._layers(config, self.texture)
+                layers = [*self._layers(config, self.texture), Stillness()]
             except (ModelError, GalleryError) as error:
                 self._limits = {}
                 self.problem = str(error)
@@ -68,7 +69,10 @@ class PadSubsystem:
     @property
     def limits(self) -> dict[str, Limit]:
         """Layer -> what its score means. Empty: no layer can judge."""
-        return dict(self._limits)
+        limits, stillness = dict(self._limits), self._config.pad.stillness
+        if limits and stillness is not None:
+            limits["stillness"] = Limit(stillness, stillness, newest=True)
+        return limits
 
     def rule(self, with_card: bool) -> PadRule | None:
         """What a grant needs now; None: nothing. `with_card`: a card has claimed who it is."""

@@ -18,11 +18,11 @@ import msgspec
 
 from edge.errors import LogError, PayloadError
 from edge.link.chain import Flaw
-from edge.link.wire import rfc3339
+from edge.link.wire import rfc3339, unreadable
 
 _AGO = re.compile(r"([0-9]{1,6})\s*(s|m|min|h|d|w)")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001  # what some take for the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def shown(payload: bytes) -> Shown:
     try:
         return msgspec.json.decode(payload, type=Shown)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"event: {str(error)[:200]}") from None
+        raise unreadable("event", error) from None
 
 
 def takes(wanted: Wanted, entry: Entry) -> bool:
@@ -173,18 +173,44 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def as_json(entry: Entry) -> bytes:
-    """A line: the event as the door sent it, and where it lies."""
-    event = msgspec.Raw(entry.payload.replace(b"\n", b" ").replace(b"\r", b" "))  # no line ends within a line
-    return msgspec.json.encode({"door": entry.door, "chain": entry.chain, "event": event})
+def one_line(text: str) -> str:
+    """The same JSON without what would move the cursor or change the terminal: there it is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if character in "\t\n\r":  # between fields: within a string they are escaped
+        return " "
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def as_json(entry: Entry) -> str:
+    """A line: the event as the door sent it, and where it lies; one that is no JSON in base64."""
+    where: dict[str, object] = {"door": entry.door, "chain": entry.chain}
+    try:
+        msgspec.json.decode(entry.payload, type=dict[str, msgspec.Raw])
+        event = msgspec.Raw(one_line(entry.payload.decode()).encode())
+        return msgspec.json.encode(where | {"event": event}).decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.encode(where | {"unreadable": entry.payload}).decode()
 
 
 def as_csv(entries: Iterable[Entry]) -> Iterator[str]:
-    """Lines with a header. Raises PayloadError: one that can't be read."""
+    """Lines with a header; of one that can't be read where it lies, and why."""
     yield _csv_line(COLUMNS)
     for entry in entries:
-        event = msgspec.structs.asdict(shown(entry.payload)) | {"door": entry.door, "chain": entry.chain}
-        yield _csv_line(["" if event[name] is None else event[name] for name in COLUMNS])
+        cells = {"door": entry.door, "chain": entry.chain} | _cells(entry)
+        yield _csv_line(["" if cells.get(name) is None else cells[name] for name in COLUMNS])
+
+
+def _cells(entry: Entry) -> dict[str, object]:
+    try:
+        return msgspec.structs.asdict(shown(entry.payload))
+    except PayloadError as error:
+        return {"kind": "?", "detail": str(error)}
 
 
 def _csv_line(cells: Sequence[object]) -> str:
@@ -197,4 +223,5 @@ def _safe(cell: object) -> object:
     """A number is one; text that a spreadsheet would calculate gets a ' before it."""
     if not isinstance(cell, str):
         return cell
+    cell = printable(cell)
     return f"'{cell}" if cell.lstrip(" '").startswith(_FORMULA) else cell

@@ -1,9 +1,9 @@
 """The thread "recorder": every event is numbered and committed here before anybody acts on it or sends it.
 
 Who posts never waits. A grant's caller hands in what comes next, and that runs once: when the event
-is on the disk, or when it can't be, or after 200 ms, whichever is first. A second thread, "patience",
-sees to the last, also while the disk hangs. What could not be committed waits in memory, up to a
-limit; what is beyond that is counted, and told in the chain when the disk is back.
+is on the disk, or when it can't be, or after 200 ms, whichever is first: `waiting` sees to the last,
+also while the disk hangs. What could not be committed waits in memory, up to a limit; what is beyond
+that is counted, and told in the chain when the disk is back.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from edge.errors import LedgerDamaged, LedgerError, PayloadError
 from edge.journal import said
 from edge.link import wire
 from edge.link.port import Keeper, Row
+from edge.waiting import Entry, Waiting
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _IDLE_S = 0.5
 _RETRY_S = 1.0
 _PRUNE_EVERY_S = 600.0
 _PRUNE_ROWS = 1000
+_HOUSE_AGAIN_S = 60.0  # after housekeeping failed: a full disk has room for events, not for that
 _ASIDE_EVERY_S = 60.0
 _TELL_EVERY_S = 60.0
 _STEADY_S = 7 * 86400.0  # a clock that agrees with the monotonic one for so long
@@ -42,39 +44,6 @@ _JUMP_S = 3600.0  # to within this, is believed also where it makes very much ol
 _STARTING = "starting"
 _STUCK_S = 5.0
 _STUCK = "the ledger's disk does not answer"
-
-
-class _Entry:
-    """An event on its way to the disk, and what comes after it: once, whoever comes first to it."""
-
-    def __init__(
-        self,
-        event: wire.Event,
-        details: bytes | None,
-        then: Callable[[], None] | None = None,
-        until: float = 0.0,
-    ) -> None:
-        self.event = event
-        self.details = details
-        self.then = then
-        self.until = until  # s, monotonic: when it goes on without the disk
-        self._token = threading.Lock()  # taken by who goes on, and never given back
-        self._over = threading.Event()
-
-    @property
-    def has_gone_on(self) -> bool:
-        return self._token.locked()
-
-    def go_on(self) -> bool:
-        """Whether this call did it."""
-        if self.then is None or not self._token.acquire(blocking=False):
-            return False
-        self.then()
-        self._over.set()
-        return True
-
-    def wait(self, seconds: float) -> None:
-        self._over.wait(seconds)
 
 
 class Recorder:
@@ -104,9 +73,9 @@ class Recorder:
         self._now_utc = now_utc
         self._committed = committed
         self._clock = clock
-        self._inbox: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
-        self._grants: queue.SimpleQueue[_Entry] = queue.SimpleQueue()  # each over PATIENCE_S after it came
-        self._pending: deque[_Entry] = deque()
+        self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        self.waiting = Waiting(clock)
+        self._pending: deque[Entry] = deque()
         self._told: set[str] = set()  # ids of those that the log has without a number
         self._counting = threading.Lock()
         self._untold = 0  # of the lost, those that no event stands for yet
@@ -115,10 +84,11 @@ class Recorder:
         self._aside_again_at = float("-inf")
         self._retry_at = float("-inf")
         self._prune_at = float("-inf")
+        self._house_at = float("-inf")
         self._clocks = (float("-inf"), 0.0)  # UTC less monotonic, s; since when, s monotonic
         self._rows = 0  # since the last look at what is too old or too much
         self._said_at = float("-inf")
-        self._workers = (Worker("recorder", self.step), Worker("patience", self.be_patient))
+        self._workers = (Worker("recorder", self.step), Worker("patience", self.waiting.be_patient))
 
     @property
     def fault(self) -> str | None:
@@ -135,7 +105,7 @@ class Recorder:
 
     def post(self, event: wire.Event, details: bytes | None = None) -> None:
         """Hand over an event. Never blocks, never raises. `details` stay on the door."""
-        self._take(_Entry(event, details))
+        self._take(Entry(event, details))
 
     def post_then(
         self, event: wire.Event, details: bytes | None, then: Callable[[], None], by: float
@@ -146,8 +116,8 @@ class Recorder:
         `then` is called on a thread of the recorder's and neither blocks nor raises. When it ran
         before the commit, an EventUnsynced follows in the chain.
         """
-        entry = _Entry(event, details, then, min(self._clock() + PATIENCE_S, by))
-        self._grants.put(entry)
+        entry = Entry(event, details, then, min(self._clock() + PATIENCE_S, by))
+        self.waiting.put(entry)
         self._take(entry)
 
     def start(self) -> None:
@@ -183,28 +153,19 @@ class Recorder:
         if not any(worker.alive for worker in self._workers):
             self._ledger.close()
 
-    def _take(self, entry: _Entry) -> None:
+    def _take(self, entry: Entry) -> None:
         if self._inbox.qsize() < _WAITING:
             self._inbox.put(entry)
         else:
             self._lose(entry.event)
 
     def _lose(self, event: wire.Event) -> None:
-        story.tell(event)
+        if event.id not in self._told:
+            story.tell(event)
+        self._told.discard(event.id)
         with self._counting:
             self.lost += 1
             self._untold += 1
-
-    # Thread "patience"
-
-    def be_patient(self) -> None:
-        """Wait a moment for a grant; let it go on when its time is over, or the time of one before it."""
-        try:
-            entry = self._grants.get(timeout=_IDLE_S)
-        except queue.Empty:
-            return
-        entry.wait(max(0.0, entry.until - self._clock()))
-        entry.go_on()
 
     # Thread "recorder"
 
@@ -216,7 +177,7 @@ class Recorder:
         if not usable:
             self._let_go()
             return
-        if waiting or self._gap or self._damage or self._untold:
+        if waiting or self._owes:
             self._commit(_BATCH)
         if self._fault is None and (self._inbox.empty() or self._rows >= _PRUNE_ROWS):
             self._keep_house()
@@ -229,10 +190,11 @@ class Recorder:
                 self._hold(self._inbox.get_nowait())
         return bool(self._pending)
 
-    def _hold(self, entry: _Entry) -> None:
+    def _hold(self, entry: Entry) -> None:
         if len(self._pending) < _WAITING:
             self._pending.append(entry)
         else:
+            entry.go_on()  # it never will be on the disk
             self._lose(entry.event)  # the newest: what came first tells how it began
 
     def _let_go(self) -> None:
@@ -243,8 +205,16 @@ class Recorder:
                 self._told.add(entry.event.id)
                 story.tell(entry.event)
 
+    @property
+    def _owes(self) -> bool:
+        """Whether the chain is to be told something that no event is."""
+        return bool(self._gap or self._damage or self._untold)
+
     def _usable(self) -> bool:
-        """Whether the ledger takes events, after another attempt to open it where it is time."""
+        """Whether to try a commit, after another attempt to open the ledger where it is time.
+
+        What failed is over when a commit works: a full disk's ledger can be opened.
+        """
         if self._fault is None and self._ledger.damaged is None:
             return True
         if self._fault is not None and self._clock() < self._retry_at:
@@ -257,9 +227,10 @@ class Recorder:
             self._find_committed()
         except LedgerError as error:
             self._refused(error)
-        else:
+            return False
+        if not (self._pending or self._owes):
             self._recover()
-        return self._fault is None
+        return True
 
     def _find_committed(self) -> None:
         """A commit that failed may be on the disk all the same: what is there is not written again."""
@@ -272,7 +243,7 @@ class Recorder:
 
     def _follow_up(self, late: list[int]) -> None:
         """Say next of these numbers that the door did not wait for the disk."""
-        self._pending.extendleft(_Entry(self._unsynced(seq), None) for seq in reversed(late))
+        self._pending.extendleft(Entry(self._unsynced(seq), None) for seq in reversed(late))
 
     def _set_aside(self, damaged: str) -> None:
         """Make room for a new ledger; once a minute at most, or a bad disk would fill with them."""
@@ -292,24 +263,27 @@ class Recorder:
             log.error("events are not recorded, the door works on: %s", error)
 
     def _recover(self) -> None:
-        if self._fault != _STARTING:
+        if self._fault not in (None, _STARTING):
             log.warning(
                 "events are recorded again; %d waited, %d were lost", len(self._pending), self._untold
             )
         self._fault, self._said_at = None, float("-inf")
 
-    def _commit(self, limit: int) -> None:
-        """Commit the oldest events, at most `limit`, and let those go on that waited for them."""
+    def _commit(self, limit: int) -> bool:
+        """Commit the oldest events, at most `limit`, and let those go on that waited for them.
+
+        False: the disk refuses.
+        """
         batch = list(itertools.islice(self._pending, limit))
         rows, waiting, lost = self._rows_of(batch)
         try:
             stored = self._ledger.append_all(rows)
         except PayloadError as error:
-            self._leave_out(batch, error)
-            return
+            return self._leave_out(batch, error)
         except LedgerError as error:
             self._refused(error)
-            return
+            return False
+        self._recover()
         for _ in batch:
             self._pending.popleft()
         self._gap = self._damage = None
@@ -321,6 +295,7 @@ class Recorder:
         self._rows += len(rows)
         self._ledger.keep_head()  # after what waited for the disk, before anything is sent
         self._committed()
+        return True
 
     def _tell(self, event: wire.Event, seq: int) -> None:
         """To the log, once: with its number, but where the disk kept it waiting."""
@@ -329,10 +304,10 @@ class Recorder:
         else:
             story.tell(event, seq)
 
-    def _rows_of(self, batch: list[_Entry]) -> tuple[list[Row], list[tuple[int, _Entry]], int]:
+    def _rows_of(self, batch: list[Entry]) -> tuple[list[Row], list[tuple[int, Entry]], int]:
         """What to commit; which rows somebody waits for; how many lost events it stands for."""
         rows: list[Row] = [(event, None) for event in self._preface()]
-        waiting: list[tuple[int, _Entry]] = []
+        waiting: list[tuple[int, Entry]] = []
         for entry in batch:
             rows.append((entry.event, entry.details))
             if entry.has_gone_on:
@@ -359,17 +334,15 @@ class Recorder:
         detail = f"number {seq}: the door was asked before this was on the disk"
         return wire.notice("EventUnsynced", detail, _stamp(), self._setting())
 
-    def _leave_out(self, batch: list[_Entry], error: PayloadError) -> None:
-        """An event that could never be sent takes no number; its neighbours do."""
+    def _leave_out(self, batch: list[Entry], error: PayloadError) -> bool:
+        """An event that could never be sent takes no number; its neighbours do. False: the disk refuses."""
         if len(batch) > 1:
-            for _ in batch:
-                if self._fault is None and self._pending:
-                    self._commit(1)
-            return
+            return all(self._commit(1) for _ in batch if self._pending)
         log.error("an event is lost: %s", error)
         entry = self._pending.popleft()
         entry.go_on()
         self._lose(entry.event)
+        return True
 
     def _refused(self, error: LedgerError) -> None:
         if isinstance(error, LedgerDamaged):
@@ -380,13 +353,19 @@ class Recorder:
 
     def _keep_house(self) -> None:
         """What makes who appends wait; while nobody does, or after very many events."""
+        now = self._clock()
+        if now < self._house_at:
+            return
         try:
-            if self._rows >= _PRUNE_ROWS or self._clock() >= self._prune_at:
-                self._rows, self._prune_at = 0, self._clock() + _PRUNE_EVERY_S
+            if self._rows >= _PRUNE_ROWS or now >= self._prune_at:
+                self._rows, self._prune_at = 0, now + _PRUNE_EVERY_S
                 self._prune()
             self._ledger.tidy()
-        except LedgerError as error:
+        except LedgerDamaged as error:
             self._refused(error)
+        except LedgerError as error:  # nothing is lost by it; a commit shows whether events still are taken
+            self._house_at = self._prune_at = now + _HOUSE_AGAIN_S
+            log.warning("the ledger can't be tidied, events are recorded: %s", error)
 
     def _prune(self) -> None:
         now = self._now_utc()

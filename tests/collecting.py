@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
-from signing import AT, new_signer
+from signing import AT, NOW, an_attestation, attested, in_s, new_signer
 
 from edge.admin.collector import KnownDoor
-from edge.admin.store import EventStore
+from edge.admin.intake import Intake
+from edge.admin.store import EventStore, Finding
 from edge.config import MqttConfig
 from edge.link import wire
 
@@ -79,3 +81,47 @@ def gaps(store: EventStore) -> list[tuple[int, int, str | None]]:
 def findings(path: Path) -> list[tuple[str, str]]:
     with EventStore(path, "hq") as store:
         return store.connection.execute("SELECT door, kind FROM finding ORDER BY n").fetchall()
+
+
+class Said:
+    """A message as it comes from the broker; sibling of collect.Message."""
+
+    def __init__(self, last: str, payload: bytes, door: str = "front", dup: bool = False) -> None:
+        self.topic = f"doord/hq/door/{door}/{last}"
+        self.payload = payload
+        self.dup = dup
+
+
+class Desk:
+    """An intake over a store, and one door with its key."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = EventStore(path, "hq")
+        self.intake = Intake(self.store, "hq")
+        self.signer = new_signer()
+        self.roster = FixedRoster(front=self.signer)
+        self.ack: int | None = None
+        self.asked = False
+
+    def say(self, *messages: Said, later_s: float = 0.0) -> list[str]:
+        """The kinds of what was found."""
+        with self.store.transaction():
+            taken = self.intake.take(messages, self.roster.doors(), NOW + timedelta(seconds=later_s))
+        self.intake.told(taken.findings, NOW + timedelta(seconds=later_s))
+        heads = [head.seq for head in taken.acks.get("front", ()) if head.seq]
+        self.asked = wire.GENESIS in taken.acks.get("front", ())
+        self.ack = heads[-1] if heads else self.ack
+        return [f"{one.kind}: {one.detail}" for one in taken.findings]
+
+    def events(self, *payloads: bytes, dup: bool = False) -> list[str]:
+        return self.say(*(Said("event", payload, dup=dup) for payload in payloads))
+
+    def attest(self, later_s: float = 0.0, **changes: object) -> list[str]:
+        said = an_attestation(**{"at": in_s(later_s), "seq": 0, **changes})
+        return self.say(Said("attestation", attested(said, self.signer)), later_s=later_s)
+
+    def look(self, later_s: float, patience_s: float = 0.0) -> list[Finding]:
+        with self.store.transaction():
+            found = self.intake.look(self.roster.doors(), NOW + timedelta(seconds=later_s), patience_s)
+        self.intake.told(found, NOW + timedelta(seconds=later_s))
+        return found

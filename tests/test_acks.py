@@ -61,6 +61,13 @@ def test_an_ack_that_was_overtaken_is_no_matter_and_the_last_one_again_says_so(s
     assert scene.desk.refused == 0
 
 
+def test_an_ack_of_nothing_asks_for_what_was_not_acknowledged_and_moves_nothing(scene):
+    scene.take(scene.ack(4))
+    assert scene.take(scene.ack(0)) is Came.REPEATED
+    assert scene.take(scene.ack(0, signer=EVE)) is None
+    assert (scene.ledger.cursor, scene.desk.refused) == (4, 1)
+
+
 @pytest.mark.parametrize(
     ("forge", "why"),
     [
@@ -71,7 +78,7 @@ def test_an_ack_that_was_overtaken_is_no_matter_and_the_last_one_again_says_so(s
         (lambda s: s.ack(5, site="other"), "got one for other/front"),
         (lambda s: s.ack(10), "expected a number of at most 9, the last sent, got 10"),
         (lambda s: s.ack(11), "at most 9"),
-        (lambda s: s.ack(2**60), "at most 9"),
+        (lambda s: s.ack(2**52), "at most 9"),
         (lambda s: s.ack(5, prev="0" * 64), "number 5 has other bytes at the collector"),
         (lambda s: s.ack(5, prev=s.digest(6)), "number 5 has other bytes at the collector"),
         (lambda s: s.ack(5, at="2026-13-01T00:00:00.000Z"), "time: "),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge.config import Config, DoorConfig, ReadersConfig, RelayConfig, WiegandConfig
-from edge.tools import boot, doctor
+from edge.tools.doctor import boot, door
+from edge.tools.doctor.host import Host
+from edge.tools.doctor.patient import Patient
 
 DOOR = Config("hq", "front", DoorConfig(RelayConfig(17)))
+
+
+def before_linux(config, root):
+    return door.before_linux(Patient(config, Path("/etc/doord/config.yaml"), Host(root)))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ def pi(tmp_path, monkeypatch):
         (tmp_path / "proc/device-tree").mkdir(parents=True)
         (tmp_path / "proc/device-tree/model").write_text(model)
         (tmp_path / "boot/firmware").mkdir(parents=True)
-        monkeypatch.setattr(doctor, "chip_label", lambda path: label)
+        monkeypatch.setattr(door, "chip_label", lambda path: label)
         return tmp_path
 
     return make
@@ -64,8 +72,9 @@ def pi(tmp_path, monkeypatch):
 def test_a_pi_without_the_line_is_told_which_to_add(pi):
     root = pi()
     (root / "boot/firmware/config.txt").write_text("arm_64bit=1\n")
-    found = doctor._boot(DOOR, root)
-    assert (found.part, found.verdict) == ("boot", "warn")
+    found = before_linux(DOOR, root)
+    assert found.verdict == "warn"
+    assert found.cure.startswith("add the line gpio=17=op,dl to ")
     assert found.detail == (
         f"{root}/boot/firmware/config.txt: expected `gpio=17=op,dl` under [all], got: none"
     )
@@ -75,9 +84,9 @@ def test_a_relay_that_unlocks_low_is_kept_high(pi):
     root = pi()
     config = Config("hq", "front", DoorConfig(RelayConfig(17, active="low")))
     (root / "boot/config.txt").write_text("gpio=17=op,dl\n")
-    assert "expected `gpio=17=op,dh`" in doctor._boot(config, root).detail
+    assert "expected `gpio=17=op,dh`" in before_linux(config, root).detail
     (root / "boot/config.txt").write_text("gpio=17=op,dh\n")
-    found = doctor._boot(config, root)
+    found = before_linux(config, root)
     assert (found.verdict, found.detail) == (
         "ok",
         f"{root}/boot/config.txt: drives GPIO17 to locked before Linux runs",
@@ -85,22 +94,21 @@ def test_a_relay_that_unlocks_low_is_kept_high(pi):
 
 
 def test_a_pi_whose_config_txt_is_not_found_is_said(pi):
-    found = doctor._boot(DOOR, pi())
+    found = before_linux(DOOR, pi())
     assert (found.verdict, "got none" in found.detail) == ("warn", True)
 
 
 def test_a_relay_on_an_expander_is_not_the_firmwares(pi):
     root = pi(label="mcp23017")
     (root / "boot/config.txt").write_text("gpio=17=op,dl\n")
-    found = doctor._boot(DOOR, root)
+    found = before_linux(DOOR, root)
     assert (found.verdict, "only its wiring" in found.detail) == ("warn", True)
 
 
 def test_the_readers_lines_stand_beside_the_doors():
     readers = ReadersConfig(wiegand=WiegandConfig(5, "name:D1", "label:expander"))
-    found = doctor._lines(
-        Config("hq", "front", DoorConfig(RelayConfig(17)), simulation=True, readers=readers)
-    )
+    config = Config("hq", "front", DoorConfig(RelayConfig(17)), simulation=True, readers=readers)
+    found = door.lines(Patient(config, Path("config.yaml")))
     assert found.detail == (
         "door.relay /dev/gpiochip0 17, readers.wiegand.data0 label:expander 5, "
         "readers.wiegand.data1 label:expander name:D1; the relay unlocks high (mock)"
@@ -108,7 +116,7 @@ def test_the_readers_lines_stand_beside_the_doors():
 
 
 def test_elsewhere_nothing_is_judged(pi, tmp_path):
-    assert doctor._boot(DOOR, tmp_path).verdict == "ok"
+    assert before_linux(DOOR, tmp_path).verdict == "note"
     root = pi(model="NVIDIA Jetson Orin Nano Developer Kit\0")
-    found = doctor._boot(DOOR, root)
-    assert (found.verdict, "not judged" in found.detail) == ("ok", True)
+    found = before_linux(DOOR, root)
+    assert (found.verdict, "not judged" in found.detail) == ("note", True)

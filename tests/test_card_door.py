@@ -213,7 +213,7 @@ def test_doctor_says_what_rights_and_readers_are(office):
     office.wedge.path.unlink()
     found = {
         f["part"]: f
-        for f in map(json.loads, office.site.doord("doctor", "--json", code=1).stdout.splitlines())
+        for f in map(json.loads, office.site.doord("doctor", "--json", code=2).stdout.splitlines())
     }
     assert found["rights"]["verdict"] == "fail"
     assert found["readers"]["verdict"] == "fail"

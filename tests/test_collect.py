@@ -13,16 +13,21 @@ import msgspec
 import pytest
 from broker import PATIENCE_S, Broker, wait_until
 from collecting import FixedRoster, Numbered, findings, rows
+from events import a_notice
 from kill_run import run
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from signing import NOW, an_attestation, attested, in_s, keys_of, new_signer
+from signing import AT, NOW, an_attestation, attested, in_s, keys_of, new_signer
 
 from edge.admin.collect import Collector
 from edge.admin.jsonl import JsonLines
+from edge.admin.placing import read_event
 from edge.admin.store import EventStore, Finding
 from edge.errors import AdminError, LinkError
-from edge.link import dsse, orders
+from edge.link import dsse, orders, outbox, wire
+from edge.link.acks import AckDesk
+from edge.link.ledger import Ledger
+from edge.link.mqtt import MqttLink
 from edge.link.orders import Ack
 
 EVENT, ATTESTATION = "doord/hq/door/front/event", "doord/hq/door/front/attestation"
@@ -234,6 +239,49 @@ def test_a_folder_with_lines_of_others_is_refused(tmp_path):
         pytest.raises(AdminError, match="lines that doord"),
     ):
         lines.follow(store, NOW)
+
+
+@contextmanager
+def a_door_that_waits_for_acks(folder: Path, broker: Broker, roster: FixedRoster) -> Iterator[Ledger]:
+    """A real link over a ledger of 100 events, of which an earlier collector has acknowledged 50."""
+    ledger = Ledger(folder / "door.db")
+    ledger.open()
+    ledger.append_all([(a_notice(str(number)), None) for number in range(100)])
+    ledger.delivered(50)
+    acks = AckDesk("hq", "front", ledger, lambda: keys_of(roster.signer), print)
+    link = MqttLink(roster.mqtt, wire.Topics("hq", "front"), ledger, simulation=True, acks=acks)
+    link.start()
+    try:
+        yield ledger
+    finally:
+        link.close(1.0)
+        ledger.close()
+
+
+def test_a_collector_with_an_empty_store_need_not_wait_until_the_door_is_impatient(
+    tmp_path, broker, monkeypatch
+):
+    monkeypatch.setattr(outbox, "ASKED_AGAIN_S", 0.2)
+    monkeypatch.setattr(outbox, "AGAIN_S", (3600.0, 3600.0))  # so it is the collector that asks
+    roster, path = FixedRoster(broker.port, front=new_signer()), tmp_path / "s" / "e.db"
+    with a_door_that_waits_for_acks(tmp_path, broker, roster) as ledger:
+        wait_until(lambda: "front/event'" in broker.log, "the door has sent its events to nobody")
+        with collecting(path, roster):
+            wait_until(lambda: ledger.cursor == 100, "all are acknowledged")
+    assert [seq for _, seq, _ in stored(path)] == list(range(51, 101))
+
+
+def test_a_collector_that_is_back_says_first_what_it_has(tmp_path, broker, monkeypatch):
+    monkeypatch.setattr(outbox, "ASKED_AGAIN_S", 0.2)
+    monkeypatch.setattr(outbox, "AGAIN_S", (3600.0, 3600.0))
+    roster, path = FixedRoster(broker.port, front=new_signer()), tmp_path / "s" / "e.db"
+    with a_door_that_waits_for_acks(tmp_path, broker, roster) as ledger:
+        with EventStore(path, "hq") as store, store.transaction():
+            for record in ledger.after(0, 80):
+                store.book("front").take(read_event(record.payload), AT)
+        with collecting(path, roster):
+            wait_until(lambda: ledger.cursor == 100, "all are acknowledged")
+    assert [seq for _, seq, _ in stored(path)] == list(range(1, 101))
 
 
 def test_killed_at_any_moment_door_broker_and_collector_lose_nothing_and_store_nothing_twice(tmp_path):

@@ -4,60 +4,21 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from collecting import FixedRoster, Numbered, gaps, known, rows
+from collecting import Desk, Numbered, Said, gaps, known, rows
 from signing import NOW, an_attestation, attested, in_s, new_signer
 
+from edge import disk
 from edge.admin.collected import Collected
-from edge.admin.intake import Intake
 from edge.admin.placing import read_event, without
-from edge.admin.store import BEFORE, GIVEN_UP_AFTER, EventStore, Finding
-from edge.errors import GalleryError, PayloadError
+from edge.admin.store import BEFORE, GIVEN_UP_AFTER, EventStore
+from edge.errors import AdminError, GalleryError, PayloadError
 from edge.link import orders, wire
-
-
-class Said:
-    """A message as it comes from the broker; sibling of collect.Message."""
-
-    def __init__(self, last: str, payload: bytes, door: str = "front", dup: bool = False) -> None:
-        self.topic = f"doord/hq/door/{door}/{last}"
-        self.payload = payload
-        self.dup = dup
-
-
-class Desk:
-    """An intake over a store, and one door with its key."""
-
-    def __init__(self, path: Path) -> None:
-        self.store = EventStore(path, "hq")
-        self.intake = Intake(self.store, "hq")
-        self.signer = new_signer()
-        self.roster = FixedRoster(front=self.signer)
-        self.ack: int | None = None
-
-    def say(self, *messages: Said, later_s: float = 0.0) -> list[str]:
-        """The kinds of what was found."""
-        with self.store.transaction():
-            taken = self.intake.take(messages, self.roster.doors(), NOW + timedelta(seconds=later_s))
-        self.intake.told(taken.findings)
-        self.ack = taken.acks["front"].seq if "front" in taken.acks else self.ack
-        return [f"{one.kind}: {one.detail}" for one in taken.findings]
-
-    def events(self, *payloads: bytes, dup: bool = False) -> list[str]:
-        return self.say(*(Said("event", payload, dup=dup) for payload in payloads))
-
-    def attest(self, later_s: float = 0.0, **changes: object) -> list[str]:
-        said = an_attestation(**{"at": in_s(later_s), "seq": 0, **changes})
-        return self.say(Said("attestation", attested(said, self.signer)), later_s=later_s)
-
-    def look(self, later_s: float, patience_s: float = 0.0) -> list[Finding]:
-        with self.store.transaction():
-            found = self.intake.look(self.roster.doors(), NOW + timedelta(seconds=later_s), patience_s)
-        self.intake.told(found)
-        return found
 
 
 @pytest.fixture
@@ -372,9 +333,39 @@ def test_a_transaction_that_fails_leaves_nothing_and_its_findings_are_told_the_n
     assert desk.say(*messages) == ["Gap: events 2 to 4 are missing"]
 
 
+def test_a_store_of_format_1_is_brought_up_to_date_and_one_of_a_newer_doord_refused(desk):
+    door = Numbered()
+    desk.events(*door.some(3))
+    desk.store.close()
+    with closing(sqlite3.connect(desk.store.path)) as database, database:
+        for statement in ("DROP INDEX event_seq", "ALTER TABLE chain DROP COLUMN accepted"):
+            database.execute(statement)
+        database.execute("UPDATE meta SET format = 1")
+    with pytest.raises(AdminError, match="in format 2, got 1: doord admin collect brings"):
+        Collected(desk.store.path)
+    with EventStore(desk.store.path, "hq") as store, Collected(desk.store.path) as reader:
+        assert len(rows(store)) == 3
+        assert len(reader.status(NOW)) == 1
+    with closing(sqlite3.connect(desk.store.path)) as database, database:
+        database.execute("UPDATE meta SET format = 3")
+    with pytest.raises(GalleryError, match="in format 2, got \\(3"):
+        EventStore(desk.store.path, "hq")
+    with pytest.raises(AdminError, match="in format 2, got 3"):
+        Collected(desk.store.path)
+
+
+def test_a_disk_that_takes_nothing_is_told_at_the_start_and_not_only_when_an_event_comes(desk, monkeypatch):
+    desk.events(Numbered().next())
+    desk.store.close()
+    real = disk._connect
+    monkeypatch.setattr(disk, "_connect", lambda path, mode: real(path, "ro"))
+    with pytest.raises(GalleryError, match="readonly database"):
+        EventStore(desk.store.path, "hq")
+
+
 def test_another_sites_store_is_refused(tmp_path):
     EventStore(tmp_path / "events.db", "hq").close()
-    with pytest.raises(GalleryError, match="expected events of site lab in format 1, got"):
+    with pytest.raises(GalleryError, match="expected events of site lab in format 2, got"):
         EventStore(tmp_path / "events.db", "lab")
 
 

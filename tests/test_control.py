@@ -317,7 +317,8 @@ def test_a_lockdown_waits_for_no_sync_and_for_no_enrolment(tmp_path):
         while not stopping.is_set():
             server.step()
 
-    threading.Thread(target=turn, daemon=True).start()
+    turning = threading.Thread(target=turn, daemon=True)
+    turning.start()
     wait_until(lambda: RemoteDesk.find(path), "the server listens")
     remote, came = RemoteDesk(path), []
     slow = [lambda: came.append(remote.sync("a")), *[lambda: came.append(remote.subjects())] * 15]
@@ -339,4 +340,5 @@ def test_a_lockdown_waits_for_no_sync_and_for_no_enrolment(tmp_path):
     finally:
         go_on.set()
         stopping.set()
+        turning.join(10)  # it accepts on the socket that closes now
         server.close()

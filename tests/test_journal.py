@@ -201,6 +201,7 @@ def test_every_message_id_is_its_own():
 
 def test_printable_keeps_every_letter():
     assert printable("Tür, дверь, 扉\t\x85") == "Tür, дверь, 扉\\x09\\x85"
+    assert printable("a\u2028b\u202ec\ud800") == "a\\u2028b\\u202ec\\ud800"
 
 
 SAY = """

@@ -399,15 +399,28 @@ def test_a_ledger_without_its_chain_is_damaged(path, statement):
         Ledger(path).open()
 
 
-def test_a_page_that_rotted_is_found_by_who_reads_it(path):
+@pytest.mark.parametrize("whole_pages", [True, False])
+def test_a_page_that_rotted_is_found_by_who_reads_it(path, whole_pages):
     written(path, 1000)
     content = bytearray(path.read_bytes())
-    content[8 * 4096 : -4 * 4096] = bytes(len(content) - 12 * 4096)
+    page = 1024 * (len(content) // 5120)  # of records: opening reads none of these
+    rot = slice(page, page + 20 * 1024) if whole_pages else slice(page + 512, page + 1024)
+    content[rot] = bytes(rot.stop - rot.start)
     path.write_bytes(content)
     ledger = opened(path)
-    with pytest.raises(LedgerDamaged):
-        ledger.verify()
-    assert "malformed" in ledger.damaged
+    for read in (ledger.verify, lambda: ledger.after(0, 1000)):
+        ledger.damaged = None
+        with pytest.raises(LedgerDamaged):
+            read()
+        assert "malformed" in ledger.damaged
+
+
+def test_an_event_costs_the_card_little(path):
+    ledger = opened(path)
+    log = path.with_name("events.db-wal")
+    for _ in range(50):
+        ledger.append(a_notice(), b"d" * 400)
+    assert log.stat().st_size / 50 < 8 * 1024  # SQLite's own page size makes it 14 kB
 
 
 def test_a_ledger_that_is_not_open_says_so(path):
@@ -522,3 +535,18 @@ def test_a_ledger_that_is_not_what_its_head_was_kept_for_is_told(path, caplog):
     head_path(path).write_bytes(kept)
     Ledger(path).open()
     assert "was kept for" in caplog.text
+
+
+def test_a_record_without_bytes_is_damage_to_every_reader(path):
+    written(path, 3)
+    rotten = LedgerView(path)
+    rotten._connection.close()
+    rotten._connection = sqlite3.connect(":memory:")
+    rotten._connection.executescript(
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, payload BLOB);"
+        "CREATE TABLE chain (seq INTEGER, prev TEXT, cursor INTEGER);"
+        f"INSERT INTO events VALUES (2, 'x', NULL); INSERT INTO chain VALUES (2, '{'0' * 64}', 0);"
+    )
+    for read in (rotten.verify, lambda: rotten.verify(1), lambda: rotten.after(0, 9), lambda: rotten.find(2)):
+        with pytest.raises(LedgerDamaged, match="record 2 has no bytes"):
+            read()

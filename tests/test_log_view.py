@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import datetime, timezone
 
 import msgspec
 import pytest
 from collecting import SETTING, Numbered
 
-from edge.errors import LogError, PayloadError
+from edge.errors import LogError
 from edge.link import wire
 from edge.log_view import COLUMNS, Entry, Wanted, as_csv, as_json, lines, moment, takes
 
@@ -69,14 +70,15 @@ def test_what_can_not_be_read_is_shown_as_such_and_does_not_hide():
     assert takes(Wanted(since="2026-01-01T00:00:00.000Z", kinds=frozenset({"Started"})), broken)
     (told,) = lines([broken])
     assert "event: JSON is malformed" in told
-    with pytest.raises(PayloadError):
-        list(as_csv([broken]))
+    assert json.loads(as_json(broken)) == {"door": "front", "chain": 1, "unreadable": "ewA="}
+    (row,) = csv.DictReader(io.StringIO("\n".join(as_csv([broken]))))
+    assert (row["kind"], row["detail"][:24]) == ("?", "event: JSON is malformed")
 
 
 def test_machines_read_the_event_as_the_door_sent_it_on_one_line():
     payload = b'{"id":"x",\n  "detail":"a\\nb"}'
     line = as_json(Entry(1, "front", 1, payload))
-    assert line == b'{"door":"front","chain":1,"event":{"id":"x",   "detail":"a\\nb"}}'
+    assert line == '{"door":"front","chain":1,"event":{"id":"x",   "detail":"a\\nb"}}'
 
 
 def test_csv_has_a_header_and_a_line_for_each():
@@ -86,16 +88,16 @@ def test_csv_has_a_header_and_a_line_for_each():
     assert (table[0]["subject"], table[0]["distance"], table[1]["subject"]) == ("ada", "0.4123", "")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", " =1", "'=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", " =1", "'=1"])
 def test_no_text_is_a_formula_in_a_spreadsheet(text):
     (row,) = csv.DictReader(io.StringIO("\n".join(as_csv([entry(detail=text)])), newline=""))
     assert row["detail"] == f"'{text}"
 
 
-def test_numbers_stay_numbers_and_text_with_commas_and_line_ends_stays_one_cell():
+def test_numbers_stay_numbers_and_text_with_commas_stays_one_cell_without_line_ends():
     told = as_csv([entry(detail='a,"b"\nc', threshold=-0.5)])
     (row,) = csv.DictReader(io.StringIO("\n".join(told), newline=""))
-    assert (row["detail"], row["threshold"]) == ('a,"b"\nc', "-0.5")
+    assert (row["detail"], row["threshold"]) == ('a,"b"?c', "-0.5")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from broker import Authority, Broker, Listener, die_with_parent, tls_conf, wait_until
+from lying_broker import CONNACK, LyingBroker, packet
 
 from edge.config import MqttConfig, TlsConfig
 from edge.errors import ConfigError
@@ -351,6 +352,43 @@ def test_a_topic_the_broker_forbids_is_told_and_the_event_is_kept(tmp_path, link
         wait_until(lambda: any("refused a message" in e for e in errors(caplog)), "the refusal is told")
         link.close(0.2)
     assert "1 events wait for the next start" in caplog.text
+
+
+class PickyBroker(LyingBroker):
+    """Acknowledges every message, and refuses those that have `poison` in them."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.heard: list[bytes] = []
+
+    def _greet(self, connection: socket.socket) -> None:
+        self._read(connection)
+        connection.sendall(CONNACK)
+
+    def _answer(self, connection: socket.socket) -> None:
+        while True:
+            first, body = self._read(connection)
+            if first & 0xF0 != 0x30:
+                continue
+            end = 2 + int.from_bytes(body[:2], "big")
+            if body[:end].endswith(b"/event"):
+                self.heard.append(body[end:])
+            refused = b"poison" in body
+            connection.sendall(packet(0x40, body[end : end + 2] + (b"\x83\0" if refused else b"")))
+
+
+def test_an_event_that_the_broker_always_refuses_stops_no_other(links, caplog):
+    with PickyBroker() as broker:
+        link = connected(links(broker.port))
+        for detail in ("before", "poison", "after"):
+            post(link, event(detail))
+        wait_until(lambda: link._ledger.cursor == 3, "the third is delivered")
+        post(link, event("later"))
+        wait_until(lambda: link._ledger.cursor == 4, "the fourth is delivered")
+        link.close()
+    refusals = sum(b"poison" in payload for payload in broker.heard)
+    assert 3 <= refusals == broker.connections <= 4  # the third may come after the first refusal
+    assert any("event 2 is not sent any more" in line for line in errors(caplog))
 
 
 def test_a_broker_that_hangs_does_not_hold_up_the_stop_and_finds_the_door_offline(broker, listener, links):

@@ -113,6 +113,22 @@ def test_the_layer_that_thinks_worst_of_a_face_decides():
     )
 
 
+def test_a_layer_that_looks_back_is_judged_by_what_it_says_with_the_last_frame_that_counts():
+    rule = replace(ENFORCE, limits={"texture": TEXTURE, "still": Limit(0.5, 0.5, newest=True)})
+    frames = [{"texture": 3.0, "still": still} for still in (NAN, 9.0, 0.1, 9.0)]
+    judged = judge(frames, rule)
+    assert judged == Judged(Liveness.ATTACK, {"still": 0.1, "texture": 3.0})
+
+
+def test_a_layer_that_looks_back_and_has_no_verdict_yet_is_waited_for():
+    rule = replace(ENFORCE, limits={"texture": TEXTURE, "still": Limit(0.5, 0.5, newest=True)})
+    frames = [{"texture": 3.0, "still": still} for still in (9.0, 9.0, NAN, NAN)]
+    assert judge(frames, rule) is None
+    assert judge([*frames, {"texture": -9.0, "still": 0.6}], rule) == Judged(
+        Liveness.LIVE, {"still": 0.6, "texture": 3.0}
+    )
+
+
 def test_a_layer_without_a_limit_is_only_told():
     granted = outcome(3.0, 3.0, 3.0, stillness=-99.0)
     assert granted is not None

@@ -81,6 +81,12 @@ def test_the_owner_may_set_the_limits():
     }
 
 
+def test_stillness_judges_where_the_owner_asks_for_it_and_is_told_anyway():
+    asked = PadSubsystem(config("pad: {stillness: 0.003}"), lambda: "enforce")
+    assert asked.limits["stillness"] == Limit(0.003, 0.003, newest=True)
+    assert PadSubsystem(config(), lambda: "enforce").check.names == ("texture", "stillness")
+
+
 @pytest.mark.parametrize("more", ["pad: {models: [no-such-model]}", "models: {dir: /nonexistent}"])
 def test_a_model_that_is_missing_closes_the_door_to_faces_alone_and_says_so(more):
     pad = PadSubsystem(config(more), lambda: "enforce")

@@ -27,6 +27,7 @@ class DiskLedger(Ledger):
     def __init__(self, path: Path, **limits) -> None:
         super().__init__(path, **limits)
         self.refuses: str | None = None
+        self.still = ""  # what it does all the same
         self.moves = threading.Event()
         self.moves.set()
         self.history: list[str] = []
@@ -39,10 +40,15 @@ class DiskLedger(Ledger):
         self._touch("append")
         return super().append_all(entries)
 
+    def tidy(self):
+        if self.refuses:
+            raise LedgerError(self.refuses)
+        super().tidy()
+
     def _touch(self, what: str) -> None:
         self.history.append(what)
         assert self.moves.wait(15)
-        if self.refuses:
+        if self.refuses and what != self.still:
             raise LedgerError(self.refuses)
 
 
@@ -93,7 +99,7 @@ def test_a_grant_goes_on_when_its_event_is_on_the_disk_and_before_anything_is_se
     assert scene.happened == []
     scene.step()
     assert scene.happened == ["opened with [1]", "committed"]
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     scene.step()
     assert len(scene.happened) == 2
     assert details_told(scene.path) == ["CameraFault granted"]
@@ -104,7 +110,7 @@ def test_a_grant_that_waited_long_enough_goes_on_and_the_chain_says_so(scene):
     scene.recorder.post(a_notice("before"))
     scene.grant()
     scene.now += 0.2
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     assert scene.happened == ["opened"]
     scene.step()
     assert details_told(scene.path)[1:] == [
@@ -123,7 +129,7 @@ def test_a_grant_that_goes_on_during_the_commit_is_marked_right_behind(scene):
     thread.start()
     wait_until(lambda: scene.ledger.history == ["open", "append"], "the disk hangs")
     scene.now += 0.2
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     assert scene.happened == ["opened"]
     scene.ledger.moves.set()
     thread.join(15)
@@ -176,6 +182,17 @@ def test_the_log_does_not_wait_for_a_disk_that_refuses(scene, caplog):
     scene.step(1)
     assert [event.detail for event in told(scene.path)] == ["a", "b"]
     assert logged(caplog) == [("a", None), ("b", "2")]
+
+
+def test_an_event_that_the_log_has_already_is_not_told_again_when_it_is_lost(scene, caplog):
+    scene.step()
+    scene.ledger.refuses = NO_ROOM
+    scene.recorder.post(wire.Notice("", 0, "", "", "m" * 9000, 1, True, "CameraFault", "too large"))
+    scene.step()
+    scene.ledger.refuses = None
+    scene.step(1.1)
+    assert scene.recorder.lost == 1
+    assert [detail for detail, _ in logged(caplog) if detail == "too large"] == ["too large"]
 
 
 @pytest.mark.parametrize("why", [NO_ROOM, "attempt to write a readonly database", "disk I/O error"])
@@ -233,6 +250,47 @@ def test_a_disk_that_refuses_from_the_start_lets_the_door_work_and_is_tried_agai
     scene.ledger.refuses = None
     scene.step(1.1)
     assert [event.kind for event in told(scene.path)] == ["CameraFault", "EventUnsynced"]
+
+
+def test_a_full_disk_whose_ledger_can_be_opened_is_one_fault_until_a_commit_works(scene, caplog):
+    scene.step()
+    scene.ledger.refuses, scene.ledger.still = NO_ROOM, "open"
+    scene.recorder.post(a_notice())
+    for _ in range(20):
+        scene.step(1.1)
+        assert scene.recorder.fault == NO_ROOM
+    scene.ledger.refuses = None
+    scene.step(1.1)
+    assert scene.recorder.fault is None
+    said = [r.getMessage() for r in caplog.records if "recorded" in r.getMessage()]
+    assert said == [
+        f"events are not recorded, the door works on: {NO_ROOM}",
+        "events are recorded again; 1 waited, 0 were lost",
+    ]
+
+
+def test_a_grant_whose_event_is_lost_waits_for_nothing(scene):
+    scene.step()
+    scene.ledger.refuses = NO_ROOM
+    for _ in range(1000):
+        scene.recorder.post(a_notice())
+    scene.step()
+    scene.grant()
+    scene.step()
+    assert (scene.recorder.lost, scene.happened) == (1, ["opened"])
+
+
+def test_housekeeping_that_a_full_disk_refuses_stops_no_event_and_is_told_once_a_minute(scene, caplog):
+    scene.step()
+    scene.ledger.refuses, scene.ledger.still = NO_ROOM, "append"
+    for _ in range(20):
+        scene.grant()
+        scene.step(2)
+        assert scene.recorder.fault is None
+    assert scene.ledger.history == ["open", *["append"] * 20]
+    assert [event.kind for event in told(scene.path)] == ["CameraFault"] * 20
+    said = [r.getMessage() for r in caplog.records if r.name == "edge.recorder"]
+    assert said == [f"the ledger can't be tidied, events are recorded: {NO_ROOM}"]
 
 
 def test_a_damaged_ledger_is_set_aside_and_the_chain_goes_on_and_says_so(scene, caplog):
@@ -430,5 +488,5 @@ def test_a_grant_that_would_grow_stale_does_not_wait_for_the_disk_until_it_has(s
     scene.step()
     scene.grant("stale soon", by=scene.now + 0.1)
     scene.now += 0.1
-    scene.recorder.be_patient()
+    scene.recorder.waiting.be_patient()
     assert scene.happened == ["stale soon"]

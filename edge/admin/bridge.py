@@ -30,6 +30,7 @@ from edge.link.orders import Attestation
 log = logging.getLogger(__name__)
 
 _TURN_S = 1.0
+_MOST = 1000  # messages of one turn: who sends without end holds up no order and no watchdog
 _RETRY_S = (1.0, 60.0)
 
 Order = Callable[[Wish, Mapping[str, Door]], list[Answer]]
@@ -45,7 +46,7 @@ class Bridge:
 
         Args:
             site: its id.
-            doors: as of now; asked at each connection.
+            doors: as of now; asked each turn. Raises AdminError.
             order: signs, sends, and waits for the answers. Raises LinkError, AdminError.
             now_utc: aware.
         """
@@ -62,24 +63,35 @@ class Bridge:
 
     def begin(self, talk: Conversation) -> None:
         """Subscribe and announce, on a new connection. Raises LinkError, AdminError."""
-        self._known = self._doors()
         self._told.clear()
         for topics in (f"doord/{self._site}/door/+/attestation", f"doord/{self._site}/bridge/+/set"):
             talk.subscribe(topics)
         talk.subscribe(BIRTH_TOPIC)
+        self._learn_doors()
         self._announce(talk)
         self._show(talk)
         talk.keep([(lock_entity.status_topic(self._site), b"online")])
 
     def turn(self, talk: Conversation, until: float) -> None:
-        """Hear all that is there, waiting for it until `until` (s, monotonic); do it, and show it."""
+        """Hear what is there, waiting for it until `until` (s, monotonic); do it, and show it."""
+        if self._learn_doors():
+            self._announce(talk)
         presses: dict[str, Press] = {}  # at each lock the last
-        heard = talk.hear(until)
+        heard, left = talk.hear(until), _MOST
         while heard is not None:
             self._take(talk, heard, presses)
-            heard = talk.hear(time.monotonic())
+            left -= 1
+            heard = talk.hear(time.monotonic()) if left else None
         self._obey(presses)
         self._show(talk)
+
+    def _learn_doors(self) -> bool:
+        """Whether there are others than before. What was heard of one that is not the same is forgotten."""
+        doors = self._doors()
+        same = {door for door in doors if self._known.get(door) == doors[door]}
+        is_new, self._known = doors != self._known, doors
+        self._reports = {door: said for door, said in self._reports.items() if door in same}
+        return is_new
 
     def _take(self, talk: Conversation, heard: Heard, presses: dict[str, Press]) -> None:
         if heard.topic == BIRTH_TOPIC:
@@ -139,7 +151,9 @@ class Bridge:
         """One order for each wish, however many doors it names; what only locks comes first."""
         wishes: tuple[Wish, ...] = ("lock", "unlock")
         for do in wishes:
-            named = {door: self._known[door] for door, press in presses.items() if press.do == do}
+            named = {
+                door: self._known[door] for door, press in presses.items() if self._is_to_do(do, door, press)
+            }
             if not named:
                 continue
             try:
@@ -149,6 +163,13 @@ class Bridge:
             for answer in answers:
                 self._last[answer.door] = Last(do, answer.outcome, answer.detail)
                 _tell(do, answer)
+
+    def _is_to_do(self, do: Wish, door: str, press: Press) -> bool:
+        """Also that nobody has left while other doors were waited for."""
+        late = lock_entity.too_old(press, self._now_utc()) if do == "unlock" == press.do else None
+        if late is not None:
+            self._refuse(door, do, late)
+        return press.do == do and late is None
 
     def _announce(self, talk: Conversation) -> None:
         told = [lock_entity.announce(self._site, door, __version__) for door in self._known]

@@ -80,6 +80,7 @@ class Collector:
         store: its events; owned by the thread of `run` from there on.
         tell: given each finding, once.
         lines: None: no lines of JSON.
+        keep_days: how long events stay; None: for ever.
         retry_s: shortest and longest pause between attempts to connect.
         now_utc: aware.
 
@@ -94,6 +95,7 @@ class Collector:
         store: EventStore,
         tell: Callable[[Finding], None],
         lines: JsonLines | None = None,
+        keep_days: int | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
         now_utc: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -108,7 +110,7 @@ class Collector:
         self._tls = broker.tls_context(config.tls) if config.tls else None
         self._inbox: queue.Queue[_Item] = queue.Queue()
         self._doors: dict[str, KnownDoor] = roster.doors()
-        self._intake = Intake(store, roster.site)
+        self._intake = Intake(store, roster.site, keep_days)
         self._session: _Session | None = None
         self._up_since = 0.0
         self._said: set[str] = set()
@@ -202,6 +204,7 @@ class Collector:
         self._up_since = time.monotonic()
         base = f"doord/{self._roster.site}/door/+"
         session.client.subscribe([(f"{base}/event", 1), (f"{base}/attestation", 1)])
+        self._say_where_we_are(session)
 
     def _take(self, batch: Sequence[Message]) -> bool:
         """Store a batch, then acknowledge it; False: the disk refuses."""
@@ -210,27 +213,41 @@ class Collector:
         try:
             if any(door_of(message.topic) not in self._doors for message in batch):
                 self._doors = self._roster.doors()
+            now = self._now()
             with self._store.transaction():
-                taken = self._intake.take(batch, self._doors, self._now())
+                taken = self._intake.take(batch, self._doors, now)
         except (GalleryError, AdminError) as error:
             self._say_once(f"{error}; nothing is acknowledged until it can be stored")
             return False
-        self._intake.told(taken.findings)
+        self._intake.told(taken.findings, now)
         self.stored += taken.stored
         for message in batch:
             message.session.client.ack(message.mid, 1)
-        for door, head in taken.acks.items():
-            self._acknowledge(batch[0].session, door, head)
+        for door, heads in taken.acks.items():
+            self._acknowledge(batch[0].session, door, heads)
         for finding in taken.findings:
             self._tell(finding)
         self._write_lines()
         return True
 
-    def _acknowledge(self, session: _Session, door: str, head: wire.ChainHead) -> None:
+    def _acknowledge(self, session: _Session, door: str, heads: Sequence[wire.ChainHead]) -> None:
         at = wire.rfc3339(self._now().timestamp())
-        payload = orders.encode(orders.Ack(self._roster.site, door, head.seq, head.prev, at))
-        envelope = dsse.sign(payload, orders.ACK_TYPE, self._roster.signer)
-        session.client.publish(f"{wire.Topics(self._roster.site, door).event}/ack", envelope, qos=1)
+        for head in heads:
+            payload = orders.encode(orders.Ack(self._roster.site, door, head.seq, head.prev, at))
+            envelope = dsse.sign(payload, orders.ACK_TYPE, self._roster.signer)
+            session.client.publish(wire.Topics(self._roster.site, door).ack, envelope, qos=1)
+
+    def _say_where_we_are(self, session: _Session) -> None:
+        """To each door what it acknowledged last: a door with more to send sends it now, not in minutes."""
+        try:
+            with self._store.transaction():
+                heads = {door: self._store.book(door).last_heads() for door in self._doors}
+        except GalleryError as error:
+            self._say_once(str(error))
+            return
+        for door, last in heads.items():
+            if not self._doors[door].retired:
+                self._acknowledge(session, door, last)
 
     def _write_lines(self) -> None:
         if self._lines is None:
@@ -252,12 +269,13 @@ class Collector:
     def _judge(self, patience_s: float) -> None:
         try:
             self._doors = self._roster.doors()
+            now = self._now()
             with self._store.transaction():
-                found = self._intake.look(self._doors, self._now(), patience_s)
+                found = self._intake.look(self._doors, now, patience_s)
         except (GalleryError, AdminError) as error:
             self._say_once(str(error))
             return
-        self._intake.told(found)
+        self._intake.told(found, now)
         for finding in found:
             self._tell(finding)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from edge.admin.reports import opened_attestation
 from edge.admin.status import SILENT_S
-from edge.admin.store import APPLICATION_ID
+from edge.admin.store import APPLICATION_ID, FORMAT
 from edge.disk import connect_to_database, sqlite_faults
 from edge.errors import AdminError, PayloadError
 from edge.link import dsse, orders, wire
@@ -26,7 +26,7 @@ _COLUMNS = "SELECT n, door, chain, payload FROM event WHERE "
 
 @dataclass(frozen=True, slots=True)
 class DoorCollected:
-    """One door, as far as it was collected. Numbers are of the chain that grew last."""
+    """One door, as far as it was collected. `first` to `vouched`: of the current chain."""
 
     door: str
     chain: int
@@ -35,7 +35,8 @@ class DoorCollected:
     vouched: int  # up to here the door has signed what was collected
     missing: int
     explained: int  # what the door says it dropped
-    forks: int
+    accepted: int  # what is missing, and somebody has accepted that
+    forks: int  # that nobody has accepted
     silent_since: str | None
 
 
@@ -48,12 +49,23 @@ class Collected:
             raise AdminError(f"{path}: expected collected events, got no file: doord admin collect")
         with sqlite_faults(path):
             self._connection: sqlite3.Connection = connect_to_database(path, APPLICATION_ID, write=False)
+            (found,) = self._connection.execute("SELECT format FROM meta").fetchone() or (None,)
+        if found != FORMAT:
+            self._connection.close()
+            hint = ": doord admin collect brings it up to date" if found == 1 else ""
+            raise AdminError(f"{path}: expected events in format {FORMAT}, got {found}{hint}")
 
     def __enter__(self) -> Collected:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    @property
+    def site(self) -> str:
+        """Whose events these are."""
+        with sqlite_faults(self._path):
+            return str(self._connection.execute("SELECT site FROM meta").fetchone()[0])
 
     @property
     def end(self) -> int:
@@ -91,12 +103,19 @@ class Collected:
                 for _, chain, first, before, seq, digest in group:
                     start, head = wire.ChainHead(first - 1, before), wire.ChainHead(seq, digest)
                     witness = signed if of_chain == chain else wire.GENESIS
+                    known = self._accepted(name, chain)
                     where = f"{name} ({chain})" if first == 1 else f"{name} ({chain}) from event {first} on"
-                    yield where, first_flaw(self._records(name, chain), head, witness, start)
+                    where += "".join(f" without {begin} to {end}, as accepted" for begin, end in known)
+                    yield where, first_flaw(self._records(name, chain), head, witness, start, known)
 
     def _records(self, door: str, chain: int) -> sqlite3.Cursor:
         query = "SELECT seq, payload FROM event WHERE door = ? AND chain = ? ORDER BY seq"
         return self._connection.execute(query, (door, chain))
+
+    def _accepted(self, door: str, chain: int) -> list[tuple[int, int]]:
+        wanted = "WHERE door = ? AND chain = ? AND why LIKE 'accepted %' ORDER BY first"
+        query = f"SELECT first, last FROM gap {wanted}"  # noqa: S608  # text of our own
+        return self._connection.execute(query, (door, chain)).fetchall()
 
     def _witness(self, door: str) -> tuple[tuple[int, wire.ChainHead], Flaw | None]:
         """What the door signed last, and of which chain."""
@@ -107,8 +126,7 @@ class Collected:
             return (current, wire.GENESIS), None
         try:
             key = dsse.decode_key(msgspec.json.decode(row[1], type=dict[str, object]))
-            site = self._connection.execute("SELECT site FROM meta").fetchone()[0]
-            said = opened_attestation(row[0], site, door, {key.keyid: key})
+            said = opened_attestation(row[0], self.site, door, {key.keyid: key})
         except (PayloadError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return (current, wire.GENESIS), Flaw(row[2], f"is not signed for: {error}")
         query = "SELECT chain FROM event WHERE door = ? AND seq = ? AND digest = ?"
@@ -120,10 +138,13 @@ class Collected:
         query = (
             "SELECT chain.door, chain, first, chain.seq, vouched, "
             "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
-            "AND gap.chain = chain.chain AND (why IS NULL OR why LIKE 'lost:%')), "
+            "AND (why IS NULL OR why LIKE 'lost:%')), "
             "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
-            "AND gap.chain = chain.chain AND why LIKE 'dropped:%'), "
-            "(SELECT count(*) - 1 FROM chain AS other WHERE other.door = chain.door), "
+            "AND why LIKE 'dropped:%'), "
+            "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = chain.door "
+            "AND why LIKE 'accepted %'), "
+            "(SELECT count(*) FROM chain AS other WHERE other.door = chain.door "
+            "AND other.chain > 1 AND other.accepted IS NULL), "
             "iif(retired, NULL, heard_at) FROM chain LEFT JOIN door USING (door) "
             "WHERE grown = (SELECT max(grown) FROM chain AS other WHERE other.door = chain.door) "
             "ORDER BY chain.door"

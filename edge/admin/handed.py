@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,8 +29,14 @@ def read_description(path: Path, to: type[_D], hint: str = "") -> _D:
 
 
 def read_signer(path: Path) -> CryptoSigner:
-    """The key in a PEM file. Raises AdminError: it can't be read; GalleryKeyError: no Ed25519 key."""
+    """The key in a PEM file.
+
+    Raises AdminError: it can't be read, or others than its owner can; GalleryKeyError: no Ed25519 key.
+    """
     try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise AdminError(f"{path}: expected mode 0600, got {mode:04o}: run chmod 600 {path}")
         return signer_of(path.read_text(), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise AdminError(f"{path}: {error}") from None

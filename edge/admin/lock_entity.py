@@ -119,13 +119,22 @@ def decode_press(payload: bytes) -> Press:
 
 def refusal(press: Press, last: datetime, now: datetime) -> str | None:
     """Why a press is not obeyed. `last`: of the newest one before it at this lock, or of the start."""
+    late = too_old(press, now)
+    if late is not None:
+        return late
     age_s = (now - press.at).total_seconds()
-    if not age_s <= MAX_AGE_S:
-        return f"expected one of the last {MAX_AGE_S:g} s, got one of {age_s:.0f} s ago"
     if not -age_s <= MAX_AHEAD_S:
         return f"expected a clock at most {MAX_AHEAD_S:g} s ahead, got one {-age_s:.0f} s ahead"
     if not press.at > last:
         return "it came before, or before the bridge was there"
+    return None
+
+
+def too_old(press: Press, now: datetime) -> str | None:
+    """Why a press is of no use any more: who pressed may have left."""
+    age_s = (now - press.at).total_seconds()
+    if not age_s <= MAX_AGE_S:
+        return f"expected one of the last {MAX_AGE_S:g} s, got one of {age_s:.0f} s ago"
     return None
 
 

@@ -19,23 +19,21 @@ from msgspec import Meta
 
 from edge.config import Id
 from edge.errors import PayloadError
-from edge.link.wire import MAX_BYTES, Digest, EventId, Utc
-
-Seq = Annotated[int, Meta(ge=1, lt=2**53)]  # JSON's exact integers, and SQLite's
+from edge.link.wire import MAX_BYTES, Digest, EventId, Ordinal, Utc, unreadable
 
 
 class Head(msgspec.Struct, frozen=True):
     """What every event has, whatever else a later doord puts into it."""
 
     id: EventId
-    seq: Seq
+    seq: Ordinal
     prev: Digest
     at: Utc
     kind: Annotated[str, Meta(pattern=r"^[A-Za-z]{1,40}\Z")]
     subject: Id | None = None
     reason: Annotated[str, Meta(max_length=40)] | None = None
-    first: Seq | None = None  # of EventsDropped: what the door no longer has
-    last: Seq | None = None
+    first: Ordinal | None = None  # of EventsDropped: what the door no longer has
+    last: Ordinal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def read_event(payload: bytes) -> Arrived:
         head = msgspec.json.decode(payload, type=Head)
         payload.decode()  # msgspec skips over the text of fields it does not know
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"event: {str(error)[:200]}") from None
+        raise unreadable("event", error) from None
     return Arrived(head, payload, hashlib.sha256(payload).hexdigest())
 
 
@@ -79,8 +77,14 @@ class Chain:
 class Book(Protocol):
     """What is stored of one door."""
 
-    def chains(self) -> Sequence[Chain]:
-        """All chains; the one that grew last comes first."""
+    def current(self) -> Chain | None:
+        """The chain that was signed for, or grew, last; None: there is nothing yet."""
+
+    def ending_in(self, seq: int, digest: str) -> int | None:
+        """Which chain has this very event as its last."""
+
+    def next_number(self) -> int:
+        """Of a chain that begins now."""
 
     def chain_of(self, seq: int, digest: str) -> int | None:
         """Which chain has this very event."""
@@ -91,8 +95,8 @@ class Book(Protocol):
     def prev_at(self, chain: int, seq: int) -> str | None:
         """What an event says of the digest of the one before."""
 
-    def gap_of(self, chain: int, seq: int) -> tuple[int, int] | None:
-        """The gap, first to last, that a number lies in."""
+    def gaps_around(self, seq: int) -> Sequence[tuple[int, int, int]]:
+        """The gaps that a number lies in: chain, first, last."""
 
 
 class Where(Enum):
@@ -118,28 +122,31 @@ class Place:
 def place(event: Arrived, book: Book) -> Place:
     """Where an event belongs."""
     seq = event.head.seq
-    chains = book.chains()
-    if not chains:
+    current = book.current()
+    if current is None:
         return Place(Where.FIRST, 1)
-    known = book.chain_of(seq, event.digest) if seq <= max(chain.seq for chain in chains) else None
+    known = book.chain_of(seq, event.digest)
     if known is not None:
         return Place(Where.AGAIN, known)
-    for chain in chains:
-        if (seq, event.head.prev) == (chain.seq + 1, chain.digest):
-            return Place(Where.NEXT, chain.chain)
-    current = chains[0]
+    follows = book.ending_in(seq - 1, event.head.prev)
+    if follows is not None:
+        return Place(Where.NEXT, follows)
+    found = {chain: (first, last) for chain, first, last in book.gaps_around(seq)}
+    agreeing = {chain: _agreeing(event, chain, book) for chain in found}
+    fitting = next((chain for chain in found if agreeing[chain]), current.chain)
+    if fitting in found and agreeing[fitting] is not False:
+        return Place(Where.IN_GAP, fitting, found[fitting])
     if seq > current.seq + 1:
         return Place(Where.BEHIND_GAP, current.chain, (current.seq + 1, seq - 1))
-    gap = book.gap_of(current.chain, seq)
-    if gap and _fits(event, current.chain, book):
-        return Place(Where.IN_GAP, current.chain, gap)
-    return Place(Where.FORK, max(chain.chain for chain in chains) + 1)
+    return Place(Where.FORK, book.next_number())
 
 
-def _fits(event: Arrived, chain: int, book: Book) -> bool:
-    """Whether those of its neighbours that are there agree with it."""
+def _agreeing(event: Arrived, chain: int, book: Book) -> bool | None:
+    """Whether its neighbours in the chain agree with it; None: there are none."""
     before = book.digest_at(chain, event.head.seq - 1)
     behind = book.prev_at(chain, event.head.seq + 1)
+    if before is None and behind is None:
+        return None
     return before in (None, event.head.prev) and behind in (None, event.digest)
 
 

@@ -40,8 +40,9 @@ def read_reports(talk: Conversation, site: str, doors: Mapping[str, Door]) -> Re
 
 
 def door_of(topic: str) -> str:
-    """`front` of `doord/hq/door/front/reply`; at most 32 characters of what a broker made up."""
-    return topic.split("/")[3][:32]
+    """`front` of `doord/hq/door/front/reply`; of what a broker made up at most 32 characters, or none."""
+    parts = topic.split("/")
+    return parts[3][:32] if len(parts) > 3 else ""
 
 
 def printable(line: str) -> str:

@@ -19,7 +19,7 @@ from edge.errors import GalleryError
 from edge.link import wire
 
 APPLICATION_ID = 0x44455654  # "DEVT"
-FORMAT = 1
+FORMAT = 2
 GIVEN_UP_AFTER = 3  # times that what follows a gap is sent again, and what is missing still is not
 BEFORE = "not collected: from before"
 """Why the first number that came is not 1. Waited for all the same, until the door sends again without it."""
@@ -32,9 +32,10 @@ _SCHEMA = (
     "kind TEXT NOT NULL, stored_at TEXT NOT NULL, payload BLOB NOT NULL, UNIQUE (door, chain, seq)) STRICT",
     "CREATE INDEX event_id ON event (id)",
     "CREATE INDEX event_at ON event (at)",
+    (_BY_NUMBER := "CREATE INDEX event_seq ON event (door, seq)"),
     "CREATE TABLE chain (door TEXT NOT NULL, chain INTEGER NOT NULL, first INTEGER NOT NULL, "
     "before TEXT NOT NULL, seq INTEGER NOT NULL, digest TEXT NOT NULL, vouched INTEGER NOT NULL, "
-    "grown INTEGER NOT NULL, PRIMARY KEY (door, chain)) STRICT",
+    "grown INTEGER NOT NULL, accepted TEXT, PRIMARY KEY (door, chain)) STRICT",
     "CREATE TABLE gap (door TEXT NOT NULL, chain INTEGER NOT NULL, first INTEGER NOT NULL, "
     "last INTEGER NOT NULL, noticed_at TEXT NOT NULL, resent INTEGER NOT NULL, why TEXT, "
     "PRIMARY KEY (door, chain, first)) STRICT",
@@ -44,6 +45,8 @@ _SCHEMA = (
     "CREATE TABLE finding (n INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, door TEXT NOT NULL, "
     "kind TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
 )
+_UPGRADE = (_BY_NUMBER, "ALTER TABLE chain ADD COLUMN accepted TEXT")
+"""From format 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,11 @@ class EventStore:
     """Opened for writing. Every method raises GalleryError where the disk refuses."""
 
     def __init__(self, path: Path, site: str) -> None:
-        """Open, or make one. Raises GalleryError: damaged, another program's, or another site's."""
+        """Open, or make one.
+
+        Raises GalleryError: damaged, another program's or site's, of a newer doord, or not to be written
+        now; where that is the disk's fault, another attempt may succeed.
+        """
         self.path = path
         if not path.exists():
             _create(path, site)
@@ -79,9 +86,14 @@ class EventStore:
         try:
             with sqlite_faults(path):
                 found = self.connection.execute("SELECT format, site, client FROM meta").fetchone()
-            if found is None or found[:2] != (FORMAT, site):
+            if found is None or found[0] not in (1, FORMAT) or found[1] != site:
                 expected = f"expected events of site {site} in format {FORMAT}"
                 raise GalleryError(f"{path}: {expected}, got {found and found[:2]}")
+            with self.transaction():
+                for statement in _UPGRADE if found[0] == 1 else ():
+                    self.connection.execute(statement)
+                # also where it says so: a disk that refuses shows now, not with the first event
+                self.connection.execute("UPDATE meta SET format = ?", (FORMAT,))
         except BaseException:
             self.connection.close()
             raise
@@ -135,10 +147,25 @@ class DoorBook:
 
     # What `placing` asks
 
-    def chains(self) -> Sequence[Chain]:
-        """All chains; the one that grew last comes first."""
-        query = "SELECT chain, seq, digest FROM chain WHERE door = ? ORDER BY grown DESC"
-        return [Chain(*row) for row in self._connection.execute(query, (self.door,))]
+    def current(self) -> Chain | None:
+        """The chain that was signed for, or grew, last; None: there is nothing yet."""
+        query = "SELECT chain, seq, digest FROM chain WHERE door = ? ORDER BY grown DESC LIMIT 1"
+        row = self._connection.execute(query, (self.door,)).fetchone()
+        return row and Chain(*row)
+
+    def ending_in(self, seq: int, digest: str) -> int | None:
+        """Which chain has this very event as its last."""
+        query = (
+            "SELECT chain.chain FROM event JOIN chain USING (door, chain, seq) "
+            "WHERE event.door = ? AND event.seq = ? AND event.digest = ? ORDER BY grown DESC LIMIT 1"
+        )
+        row: tuple[int] | None = self._connection.execute(query, (self.door, seq, digest)).fetchone()
+        return row and row[0]
+
+    def next_number(self) -> int:
+        """Of a chain that begins now."""
+        query = "SELECT max(chain) + 1 FROM chain WHERE door = ?"
+        return int(self._connection.execute(query, (self.door,)).fetchone()[0])
 
     def chain_of(self, seq: int, digest: str) -> int | None:
         """Which chain has this very event."""
@@ -156,11 +183,10 @@ class DoorBook:
         row = self._one("SELECT prev FROM event WHERE door = ? AND chain = ? AND seq = ?", chain, seq)
         return None if row is None else str(row[0])
 
-    def gap_of(self, chain: int, seq: int) -> tuple[int, int] | None:
-        """The gap, first to last, that a number lies in."""
-        query = "SELECT first, last FROM gap WHERE door = ? AND chain = ? AND ? BETWEEN first AND last"
-        gap: tuple[int, int] | None = self._connection.execute(query, (self.door, chain, seq)).fetchone()
-        return gap
+    def gaps_around(self, seq: int) -> Sequence[tuple[int, int, int]]:
+        """The gaps that a number lies in: chain, first, last."""
+        query = "SELECT chain, first, last FROM gap WHERE door = ? AND ? BETWEEN first AND last"
+        return self._connection.execute(query, (self.door, seq)).fetchall()
 
     def _waited_for(self, chain: int) -> list[tuple[int, int]]:
         wanted = f"WHERE door = ? AND chain = ? AND {_WAITED}"
@@ -169,8 +195,8 @@ class DoorBook:
 
     # What the collector does
 
-    def take(self, event: Arrived, now: str, dup: bool = False) -> list[Finding]:
-        """Store an event where it belongs; what is to be told of it.
+    def take(self, event: Arrived, now: str, dup: bool = False) -> tuple[int, list[Finding]]:
+        """Store an event where it belongs; its chain, and what is to be told of it.
 
         Args:
             event: as it came.
@@ -179,7 +205,7 @@ class DoorBook:
         """
         found = place(event, self)
         if found.where is Where.AGAIN:
-            return [] if dup else self._sent_again(found.chain, event.head.seq, now)
+            return found.chain, [] if dup else self._sent_again(found.chain, event.head.seq, now)
         told = {
             Where.FIRST: self._begin,
             Where.NEXT: self._grow,
@@ -188,20 +214,31 @@ class DoorBook:
             Where.FORK: self._begin,
         }[found.where](event, found, now)
         self._insert(event, found.chain, now)
-        return [Finding(now, self.door, kind, detail) for kind, detail in told + self._explain(event, found)]
+        told += self._explain(event, found)
+        return found.chain, [Finding(now, self.door, kind, detail) for kind, detail in told]
 
-    def ackable(self) -> wire.ChainHead | None:
-        """The event up to which nothing is missing in the chain that grew last, but what is explained."""
-        chains = self.chains()
-        if not chains:
-            return None
-        gaps = self._waited_for(chains[0].chain)
-        row = self._one(
+    def heads(self, chain: int, seq: int) -> list[wire.ChainHead]:
+        """What to acknowledge after event `seq` of a chain came.
+
+        The event up to which it goes on from there without a gap, and without one before that is waited
+        for. Not the chain's last: somebody may have made up one with a number far ahead, and no door
+        takes the acknowledgement of what it never sent. GENESIS asks for what is waited for.
+        """
+        ends = f"SELECT min(first) FROM gap WHERE door = ? AND chain = ? AND (first > ? OR {_WAITED})"  # noqa: S608
+        end = self._connection.execute(ends, (self.door, chain, seq)).fetchone()[0]
+        row = self._connection.execute(
             "SELECT seq, digest FROM event WHERE door = ? AND chain = ? AND seq < ? "
             "ORDER BY seq DESC LIMIT 1",
-            *(chains[0].chain, gaps[0][0] if gaps else chains[0].seq + 1),
-        )
-        return None if row is None else wire.ChainHead(int(str(row[0])), str(row[1]))
+            (self.door, chain, 2**53 if end is None else end),
+        ).fetchone()
+        asks = [wire.GENESIS] if self._waited_for(chain) else []
+        return asks if row is None else [wire.ChainHead(*row), *asks]
+
+    def last_heads(self) -> list[wire.ChainHead]:
+        """The same as of now, of the current chain; what came behind it is asked for."""
+        current = self.current()
+        found = [] if current is None else self.heads(current.chain, current.seq)
+        return [*(head for head in found if head != wire.GENESIS), wire.GENESIS]
 
     def _insert(self, event: Arrived, chain: int, now: str) -> None:
         head = event.head
@@ -214,12 +251,13 @@ class DoorBook:
 
     def _begin(self, event: Arrived, found: Place, now: str) -> list[tuple[str, str]]:
         head = event.head
-        before = self.chains()
+        before = self.current()
         self._connection.execute(
-            "INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-            (self.door, found.chain, head.seq, head.prev, head.seq, event.digest, self._turn()),
+            "INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, 0, ?, NULL)",
+            # one event makes no other chain the current one: it may have been made up
+            (self.door, found.chain, head.seq, head.prev, head.seq, event.digest, 0 if before else 1),
         )
-        if not before:
+        if before is None:
             if head.seq == 1:
                 return []
             self._put_gap(found.chain, (1, head.seq - 1), now, BEFORE)
@@ -228,7 +266,7 @@ class DoorBook:
         return [
             (
                 "Fork",
-                f"event {head.seq} does not follow from what was collected, up to {before[0].seq}: {causes}",
+                f"event {head.seq} does not follow from what was collected, up to {before.seq}: {causes}",
             )
         ]
 

@@ -35,20 +35,23 @@ class Vouching:
 
     def __init__(self, store: EventStore) -> None:
         self._connection: sqlite3.Connection = store.connection
-        self._behind: dict[str, tuple[int, datetime]] = {}  # door -> collected up to, since when
+        self._behind: dict[str, tuple[list[int], datetime]] = {}  # door -> how far it was, since when
 
     def heard(self, said: Said, now: datetime) -> list[Finding]:
         """A report came, a new one or one that the broker has kept; what is to be told."""
         report, at = said.attestation, rfc3339(now.timestamp())
         starts = orders.epoch_count(report.epoch)
         before = self._connection.execute(
-            "SELECT starts, seq, heard_at, silent FROM door WHERE door = ?", (report.door,)
+            "SELECT starts, seq, heard_at, silent FROM door WHERE door = ? AND key = ?",
+            (report.door, _described(said.key)),  # one that came back with a new key counts from 1
         ).fetchone()
         heard_at = min(report.at, at)  # a clock that is ahead must not hide that its door is silent
         told = []
         if before:
-            heard_at = max(heard_at, before[2])
             told = _went_back(report, starts, before[0], before[1])
+            if starts <= before[0] and report.seq <= before[1] and heard_at <= before[2]:
+                return [Finding(at, report.door, *words) for words in told]  # an old one vouches for nothing
+            heard_at = max(heard_at, before[2])
             if before[3] and not _is_silent(heard_at, now):
                 told.append(("Heard", f"reports again, after {before[2]}"))
         self._connection.execute(
@@ -83,7 +86,10 @@ class Vouching:
             detail = f"its signed head says that its event {seq} is not the one that was collected"
             return [Finding(rfc3339(now.timestamp()), door, "Contradicted", detail)]
         self._connection.execute(
-            "UPDATE chain SET vouched = max(vouched, ?) WHERE door = ? AND chain = ?", (seq, door, chain)
+            "UPDATE chain SET vouched = max(vouched, ?1), "
+            "grown = (SELECT max(grown) + 1 FROM chain AS other WHERE other.door = ?2) "
+            "WHERE door = ?2 AND chain = ?3",
+            (seq, door, chain),
         )
         return []
 
@@ -113,15 +119,18 @@ class Vouching:
     def withheld(self, now: datetime, patience_s: float) -> list[Finding]:
         """Doors whose signed head is beyond what was collected, of which nothing came for `patience_s`."""
         rows = self._connection.execute(
-            "SELECT door.door, door.seq, coalesce(max(chain.seq), 0) FROM door LEFT JOIN chain "
-            "ON chain.door = door.door WHERE judged = 'pending' GROUP BY door.door "
-            "HAVING door.seq > coalesce(max(chain.seq), 0)"
+            "SELECT door, seq, "
+            "(SELECT coalesce(max(event.seq), 0) FROM event WHERE event.door = door.door "
+            "AND event.seq < door.seq), "  # what is above it may be made up
+            "(SELECT coalesce(max(grown), 0) FROM chain WHERE chain.door = door.door), "
+            "(SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE gap.door = door.door) "
+            "FROM door WHERE judged = 'pending' AND seq > 0"
         ).fetchall()
         before, self._behind = self._behind, {}
         told = []
-        for door, seq, there in rows:
-            known, since = before.get(door, (there, now))
-            self._behind[door] = (there, since if known == there else now)
+        for door, seq, there, *progress in rows:
+            known, since = before.get(door, (progress, now))
+            self._behind[door] = (progress, since if known == progress else now)
             if now - self._behind[door][1] >= timedelta(seconds=patience_s):
                 detail = f"it has signed that it has {seq} events; they came up to {there} only"
                 told.append(Finding(rfc3339(now.timestamp()), door, "Withheld", detail))

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,6 +160,29 @@ def _chip_labelled(label: str) -> str:
 def chip_label(path: str) -> str:
     """The label of a chip's device. Raises LineError."""
     return _asked(path, lambda fd: gpio_uapi.chip_info(fd)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class ChipLines:
+    """A GPIO chip of this machine and the names of its lines, by offset; empty: it has none."""
+
+    path: str
+    label: str
+    names: tuple[str, ...]
+
+
+def list_chips() -> list[ChipLines]:
+    """Every chip that can be opened, by path."""
+    found = []
+    for path in sorted(_DEV.glob("gpiochip*"), key=lambda p: (len(p.name), p.name)):
+        with contextlib.suppress(LineError):
+            found.append(_asked(str(path), partial(_described, str(path))))
+    return found
+
+
+def _described(path: str, fd: int) -> ChipLines:
+    label, count = gpio_uapi.chip_info(fd)
+    return ChipLines(path, label, tuple(gpio_uapi.line_info(fd, offset)[0] for offset in range(count)))
 
 
 def line_holder(path: str, offset: int) -> str:

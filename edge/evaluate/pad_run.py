@@ -28,7 +28,7 @@ from edge.evaluate.presentations import Presentation, open_presentations
 from edge.progress import silent
 
 HALVES = "halves"
-DEFAULTS: Mapping[str, float] = {"texture": 2.0, "stillness": 0.004}
+DEFAULTS: Mapping[str, float] = {"texture": 2.0, "stillness": 0.003}
 """Thresholds where none is told: log-odds, eye distances."""
 
 

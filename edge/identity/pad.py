@@ -19,10 +19,15 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one layer's mean score means: alive from `live` on, unsure from `unsure` on, below an attack."""
+    """What a layer's score of an attempt means: alive from `live` on, unsure from `unsure` on, else attack.
+
+    That score is the mean over the frames that are counted, or of a layer that looks back over the
+    frames before, `newest`, the one it gives with the last of them.
+    """
 
     live: float
     unsure: float
+    newest: bool = False
 
     def judge(self, score: float) -> Liveness:
         """The verdict of a mean score. NaN is an attack: no comparison of it holds."""
@@ -70,10 +75,16 @@ def judge(scored: Sequence[Scores], rule: PadRule) -> Judged | None:
     """
     if not rule.limits:
         return Judged(None, mean(scored[: rule.frames]))
-    whole = [frame for frame in scored if all(_is_score(frame.get(layer)) for layer in rule.limits)]
+    means = [layer for layer, limit in rule.limits.items() if not limit.newest]
+    whole = [i for i, frame in enumerate(scored) if all(_is_score(frame.get(layer)) for layer in means)]
     if len(whole) < rule.frames:
         return None
-    scores = mean(whole[: rule.frames])
+    scores = mean([scored[i] for i in whole[: rule.frames]])
+    for layer in rule.limits.keys() - set(means):
+        since = [frame[layer] for frame in scored[whole[rule.frames - 1] :] if _is_score(frame.get(layer))]
+        if not since:
+            return None
+        scores[layer] = since[0]
     verdicts = [limit.judge(scores[layer]) for layer, limit in rule.limits.items()]
     return Judged(max(verdicts, key=_BADNESS.index), scores)
 

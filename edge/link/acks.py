@@ -28,7 +28,7 @@ class Came(Enum):
     """What an ack came to."""
 
     MOVED = "moved"  # the cursor
-    REPEATED = "repeated"  # the last: the collector has nothing newer
+    REPEATED = "repeated"  # the last, or of nothing: the collector lacks what is newer
 
 
 class AckDesk:
@@ -70,6 +70,8 @@ class AckDesk:
         """
         try:
             ack = self._read(payload)
+            if ack.seq == 0:
+                return Came.REPEATED
             if ack.seq < self._ledger.cursor:
                 return None  # overtaken by another
             if not self._check(ack, sent):

@@ -30,6 +30,7 @@ def first_flaw(
     head: wire.ChainHead,
     witness: wire.ChainHead = wire.GENESIS,
     start: wire.ChainHead = wire.GENESIS,
+    known: Iterable[tuple[int, int]] = (),
 ) -> Flaw | None:
     """The first record that is broken or missing; None: there is none.
 
@@ -40,8 +41,9 @@ def first_flaw(
         head: number and digest of the last, as stored beside the records.
         witness: the same, kept or signed elsewhere, now or earlier; the records may have gone on since.
         start: what the first record is said to follow; of a record that was begun later.
+        known: numbers, first to last, that are known to be missing.
     """
-    walk = _Walk(witness, start)
+    walk = _Walk(witness, start, known)
     for seq, payload in records:
         walk.take(seq, payload)
     walk.end(head)
@@ -49,14 +51,16 @@ def first_flaw(
 
 
 class _Walk:
-    def __init__(self, witness: wire.ChainHead, start: wire.ChainHead) -> None:
+    def __init__(
+        self, witness: wire.ChainHead, start: wire.ChainHead, known: Iterable[tuple[int, int]]
+    ) -> None:
         self._witness = witness
         self._last = start.seq  # number of the record before
         self._digest = start.prev  # of its bytes
         self._doubted: int | None = None  # contradicted by a successor that nobody has vouched for yet
         self._found: list[Flaw] = []  # the first at most
         self._missing: list[tuple[int, int]] = []
-        self._dropped: list[tuple[int, int]] = []
+        self._dropped = list(known)
 
     def take(self, seq: int, payload: bytes) -> None:
         digest = hashlib.sha256(payload).hexdigest()

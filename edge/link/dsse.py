@@ -18,6 +18,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, Signer, SSlibKey
 
 from edge.errors import NotSigned, PayloadError
+from edge.link.wire import unreadable
 
 KEYS_MAX_BYTES = 64 * 1024
 KEYS_FORMAT = 1
@@ -51,8 +52,7 @@ def parsed(data: bytes, to: type[_P], what: str, max_bytes: int) -> _P:
     try:
         return msgspec.json.decode(data, type=to)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # the name of an unknown field stands in it, however long; its line feeds would forge lines of the log
-        raise PayloadError(f"{what}: {str(error)[:200].encode('unicode_escape').decode()[:200]}") from None
+        raise unreadable(what, error) from None
 
 
 def sign(payload: bytes, payload_type: str, signer: Signer) -> bytes:

@@ -38,6 +38,7 @@ _ROOM = 0.8  # of its size is left when the size makes records go, so that it do
 _DAY_S = 86400.0
 _LEAP_DAYS = 30.0  # between two records: the door was off or idle, or its clock is wrong
 _CURSOR_LAG = 500  # the cursor rides along with the next event, but is not to lag further than that
+_PAGE_BYTES = 1024  # an event's commit then writes 11 kB where SQLite's 4096 make it 21 (measured)
 _CHECKPOINT_ROWS = 200  # a log of some megabytes: written over and over it needs no new place on the disk
 
 Entry: TypeAlias = "tuple[wire.Event, bytes | None]"
@@ -244,7 +245,7 @@ class Ledger:
             chain = (head.seq, head.prev, head.seq)  # nothing from before can be delivered any more
             connection.execute("INSERT INTO chain VALUES (?, ?, ?)", chain)
 
-        create_database(self._path, APPLICATION_ID, fill)
+        create_database(self._path, APPLICATION_ID, fill, _PAGE_BYTES)
 
     def _writable(self) -> sqlite3.Connection:
         if self._connection is None:

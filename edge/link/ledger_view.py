@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge.disk import connect_to_database
@@ -80,12 +80,14 @@ class LedgerView:
         """The records after number `seq`, oldest first, at most `limit`. Raises LedgerError."""
         wanted = "SELECT seq, payload FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         with self._turn, ledger_faults(self._path):
-            return [Stored(*row) for row in self._connection.execute(wanted, (seq, limit))]
+            rows = self._whole(self._connection.execute(wanted, (seq, limit)))
+            return [Stored(*row) for row in rows]
 
     def find(self, which: str | int) -> Stored | None:
         """The record with this id or number. Raises LedgerError."""
         row = self._one("payload", which)
-        return None if row is None else Stored(*row)
+        with ledger_faults(self._path):
+            return next((Stored(*whole) for whole in self._whole([row] if row else [])), None)
 
     def details(self, which: str | int) -> bytes | None:
         """What only the door keeps of the event with this id or number, see `details`. Raises LedgerError."""
@@ -98,21 +100,40 @@ class LedgerView:
         with self._turn, ledger_faults(self._path):
             return read_chain(self._connection)[0]
 
-    def verify(self) -> Flaw | None:
+    @property
+    def undelivered(self) -> int:
+        """How many events wait for delivery. Raises LedgerError."""
+        with self._turn, ledger_faults(self._path):
+            head, cursor = read_chain(self._connection)
+            return max(0, head.seq - cursor)
+
+    def verify(self, newest: int | None = None) -> Flaw | None:
         """The first record that is broken or missing, against the head inside and the one beside it.
 
         What was appended by who could write both heads is found only where the head was signed to:
-        at the collector. Raises LedgerError.
+        at the collector. `newest`: only so many of the newest are looked at. Raises LedgerError.
         """
         witness = read_head(self._path) or wire.GENESIS
         with self._turn, ledger_faults(self._path):
             self._connection.execute("BEGIN")  # one moment of a ledger that grows meanwhile
             try:
                 head, _ = read_chain(self._connection)
-                rows = self._connection.execute("SELECT seq, payload FROM events ORDER BY seq")
-                return first_flaw(rows, head, witness)
+                # as bytes, whatever somebody has made of its type
+                wanted = "SELECT seq, CAST(payload AS BLOB) FROM events WHERE seq > ? ORDER BY seq"
+                if newest is None or newest >= head.seq:
+                    every = self._whole(self._connection.execute(wanted, (-1,)))
+                    return first_flaw(every, head, witness)
+                rows = list(self._whole(self._connection.execute(wanted, (head.seq - newest,))))
+                return first_flaw(rows, head, witness, _before(rows, head.seq - newest))
             finally:
                 self._connection.rollback()
+
+    def _whole(self, rows: Iterable[tuple[int, bytes | None]]) -> Iterator[tuple[int, bytes]]:
+        """A page of zeros reads as records without bytes, which no ledger has."""
+        for seq, payload in rows:
+            if payload is None:
+                raise LedgerDamaged(f"{self._path}: malformed: record {seq} has no bytes")
+            yield seq, payload
 
     def _one(self, column: str, which: str | int) -> tuple[int, bytes] | None:
         key = "seq" if isinstance(which, int) else "id"
@@ -120,6 +141,14 @@ class LedgerView:
         with self._turn, ledger_faults(self._path):
             row: tuple[int, bytes] | None = self._connection.execute(wanted, (which,)).fetchone()
             return row
+
+
+def _before(rows: list[tuple[int, bytes]], seq: int) -> wire.ChainHead:
+    """What the first of some records says that it follows; number `seq` where it is unreadable or none."""
+    try:
+        return wire.ChainHead(seq, wire.decode_event(rows[0][1]).prev)
+    except (PayloadError, IndexError):
+        return wire.ChainHead(seq, wire.GENESIS.prev)
 
 
 def read_chain(connection: sqlite3.Connection) -> tuple[wire.ChainHead, int]:

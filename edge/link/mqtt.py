@@ -313,6 +313,8 @@ class MqttLink:
             self._say_once(f"it refused {what}: {item.refused}; not sent again (its access rules?)")
         else:  # stays unacknowledged, for the next connection
             self._say_once(f"it refused a message on {self._topics.base}: {item.refused} (its access rules?)")
+            self._outbox.refused(item.mid)
+        if self._outbox.is_stuck:
             item.session.client.disconnect()  # else a window full of refused events is never sent again
 
     def _say_once(self, what: str) -> None:

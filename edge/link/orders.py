@@ -81,14 +81,16 @@ class Attestation(_Message, frozen=True):
 class Ack(_Message, frozen=True):
     """What a collector has stored of a door's events: all up to `seq`, with this one's bytes.
 
+    Number 0 acknowledges nothing: it asks for what was not acknowledged.
+
     The digest ties it to this chain: an ack of the same number of another one, from before a ledger
     was lost or restored, acknowledges nothing.
     """
 
     site: Id
     door: Id
-    seq: Annotated[int, Meta(ge=1)]
-    prev: Digest  # SHA-256 of the bytes of event `seq`, as in wire.ChainHead
+    seq: Natural
+    prev: Digest  # SHA-256 of the bytes of event `seq`, as in wire.ChainHead; 64 zeros with number 0
     at: Utc
 
 

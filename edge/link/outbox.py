@@ -23,6 +23,7 @@ UNACKED = 1000  # events that may be ahead of the collector
 AGAIN_S = (60.0, 600.0)  # how long nothing is acked before events are sent again: first, and at most
 ASKED_AGAIN_S = 2.0
 _READ_AHEAD = 100
+_REFUSED_ALONE = 3  # connections in which the broker refuses an event and takes a later one
 
 
 class Outbox:
@@ -44,9 +45,12 @@ class Outbox:
         self._sent = 0
         self._ahead: deque[Stored] = deque()
         self._under_way: dict[int, int] = {}  # message id -> number, oldest first
+        self._refused: dict[int, bool] = {}  # number -> whether a later one was taken, in this connection
+        self._alone: dict[int, int] = {}  # number -> in how many connections that was so
         self._patience_s = AGAIN_S[0]
         self._acked_at = clock()
         self._back_at = clock()  # when it last went back to what was delivered
+        self._is_asked = False
         self._said: str | None = None
 
     @property
@@ -81,30 +85,59 @@ class Outbox:
 
     def acknowledged(self, mid: int) -> None:
         """The broker has it. Other messages' ids are ignored."""
-        if self._under_way.pop(mid, None) is not None and not self._by_collector:
+        seq = self._under_way.pop(mid, None)
+        if seq is None:
+            return
+        for one in [one for one, is_alone in self._refused.items() if one < seq and not is_alone]:
+            self._refuse_alone(one)
+        if not self._by_collector:
             self._ledger.delivered(min(self._under_way.values(), default=self._taken + 1) - 1)
+
+    def refused(self, mid: int) -> None:
+        """The broker does not take it, in this connection. Other messages' ids are ignored."""
+        if mid in self._under_way:
+            self._refused[self._under_way[mid]] = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether all that is under way was refused: only another connection can change that."""
+        return bool(self._under_way) and self._refused.keys() >= set(self._under_way.values())
+
+    def _refuse_alone(self, seq: int) -> None:
+        """A later one was taken, so it is this very event that the broker does not like."""
+        self._refused[seq] = True
+        self._alone[seq] = self._alone.get(seq, 0) + 1
+        if self._alone[seq] < _REFUSED_ALONE:
+            return
+        log.error("event %d is not sent any more: the broker refuses it and takes later ones", seq)
+        self._under_way = {mid: number for mid, number in self._under_way.items() if number != seq}
+        del self._refused[seq], self._alone[seq]
 
     def acked(self) -> None:
         """The collector has moved the cursor."""
         self._acked_at, self._patience_s = self._clock(), AGAIN_S[0]
+        self._is_asked = False
 
     def asked_again(self) -> None:
         """The collector repeats its last ack: something it lacks, and what was sent since goes again.
 
-        Not at once: what it lacks may be on its way.
+        Not at once: what it lacks may be on its way, and an ack of it too.
         """
-        if self._clock() - self._back_at >= ASKED_AGAIN_S:
-            self.take_back()
+        self._is_asked = True
 
     def take_back(self) -> None:
         """The connection is gone: what was not delivered goes again, in order."""
         self._under_way.clear()
+        self._refused.clear()
         self._ahead.clear()
         self._taken = self._ledger.cursor
         self._acked_at = self._back_at = self._clock()
+        self._is_asked = False
 
     def _may_go_further(self) -> bool:
         """Whether the collector keeps up; when it has said nothing for long, from its last ack again."""
+        if self._is_asked and self._clock() - self._back_at >= ASKED_AGAIN_S:
+            self.take_back()
         ahead = self._taken - self._ledger.cursor
         if not self._by_collector or not ahead:
             self._acked_at = self._clock()

@@ -31,7 +31,8 @@ EventId = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 ]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Natural = Annotated[int, Meta(ge=0)]
+Natural = Annotated[int, Meta(ge=0, lt=2**53)]  # JSON's exact integers, and SQLite's
+Ordinal = Annotated[int, Meta(ge=1, lt=2**53)]
 NoticeKind = Literal[
     "CameraFault",
     "CameraRestored",
@@ -112,7 +113,7 @@ class _Event(_Message, frozen=True):
     """What all events have. `seq` 0 and an empty `prev`: not numbered yet."""
 
     id: EventId
-    seq: Annotated[int, Meta(ge=1)]
+    seq: Ordinal
     prev: Digest
     at: Utc
     model: str
@@ -164,9 +165,9 @@ class Dropped(_Event, frozen=True):
     """
 
     kind: Literal["EventsDropped"]
-    first: Annotated[int, Meta(ge=1)] | None
-    last: Annotated[int, Meta(ge=1)] | None
-    count: Annotated[int, Meta(ge=1)]
+    first: Ordinal | None
+    last: Ordinal | None
+    count: Ordinal
     detail: str
 
 
@@ -390,4 +391,9 @@ def _decode(payload: bytes, to: type[M], what: str) -> M:
     try:
         return msgspec.json.decode(payload, type=to, strict=True)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"{what}: {error}") from error
+        raise unreadable(what, error) from error
+
+
+def unreadable(what: str, error: Exception) -> PayloadError:
+    """Of bounded length, on one line: the name of an unknown field stands in `error`, whatever it is."""
+    return PayloadError(f"{what}: {str(error)[:200].encode('unicode_escape').decode()[:200]}")

@@ -1,1 +1,1 @@
-"""For the installer: doctor and bench."""
+"""For who installs a unit and who looks after it: setup, doctor, bench."""

@@ -90,13 +90,18 @@ def save_picture(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         known = " ".join(sorted(PICTURE_SUFFIXES))
         raise ImageError(f"{path}: expected a suffix of {known}, got {path.suffix!r}")
-    done, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ImageError(f"{path}: expected a picture that can be encoded, got {rgb.shape}")
     try:
-        path.write_bytes(data.tobytes())
+        path.write_bytes(encode_picture(path.suffix.lower(), rgb))
     except OSError as error:
         raise ImageError(f"{path}: expected to write it, got: {error.strerror or error}") from None
+
+
+def encode_picture(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
+    """An (H, W, 3) uint8 RGB picture as a file of this suffix. Raises ImageError: it can't be encoded."""
+    done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ImageError(f"{suffix}: expected a picture that can be encoded, got {rgb.shape}")
+    return data.tobytes()
 
 
 def draw_face(

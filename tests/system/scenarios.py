@@ -78,6 +78,7 @@ class Bench:
 
     def instead(self, what: str) -> None:
         """The next start runs `door.py what` in place of `doord run`; the rest of the unit stays."""
+        self.machine.run("systemctl", "stop", UNIT)
         self.machine.run("rm", "-f", RECORD)
         command = f"/usr/bin/python3.11 -I /srv/door.py {what} {CONFIG} {RECORD}"
         self.machine.write(DROP_IN, f"[Service]\nExecStart=\nExecStart={command}\n")
@@ -302,8 +303,24 @@ def a_link_that_hangs_is_replaced(bench: Bench) -> None:
     _replaced(bench, "link", lambda: bench.machine.status().get("broker_connected", False), prepare)
 
 
+def the_key_is_a_file_of_roots(bench: Bench) -> None:
+    """As on a systemd before 250, which has no systemd-creds."""
+    machine, kept = bench.machine, "/etc/credstore/doord.gallery.key"
+    hide = "mkdir /tmp/bin && ln -s /usr/bin/* /tmp/bin/ && rm /tmp/bin/systemd-creds"
+    machine.run("sh", "-c", hide, code=0)
+    said = machine.run("env", "PATH=/tmp/bin", "/usr/lib/doord/credentials", code=0).stdout
+    assert said.strip().endswith(f"LoadCredential=gallery.key:{kept}"), said
+    assert machine.run("stat", "--format=%U %a", kept, code=0).stdout == "root 600\n"
+    assert machine.run("test", "-e", f"{STATE}/gallery.key").returncode == 1
+    bench.start()
+    bench.armed()
+    bench.stop()
+    assert "obama" in machine.run("doord", "gallery", "list", code=0).stdout
+    bench.note("the key as a file of root's", "moved, in force, root's commands have it")
+
+
 def the_key_is_a_credential(bench: Bench) -> None:
-    """Moved out of the state directory; the service and root's commands have it all the same."""
+    """Encrypted for this machine, from where it was; the service and root's commands have it all the same."""
     machine = bench.machine
     for _ in range(2):  # again changes nothing
         said = machine.run("/usr/lib/doord/credentials", code=0).stdout
@@ -395,6 +412,7 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     a_door_loop_that_hangs_is_restarted_locked,
     a_camera_that_hangs_is_replaced,
     a_link_that_hangs_is_replaced,
+    the_key_is_a_file_of_roots,
     the_key_is_a_credential,
     the_sandbox_costs_no_speed,
     the_collector_runs_as_nobody,

@@ -128,6 +128,11 @@ class Machine:
         """Keep memory and disk as they are now, under a name, in the disk's file."""
         self._command("human-monitor-command", {"command-line": f"savevm {name}"}, timeout_s=300)
 
+    def slow_disk(self, requests_per_s: int) -> None:
+        """Its disk takes no more requests than that from now on; 0: as many as it can."""
+        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
+        self._command("block_set_io_throttle", {"device": "virtio0", "iops": requests_per_s, **limits})
+
     def console(self) -> str:
         """The end of what the guest's kernel and systemd said."""
         return (self.folder / "console").read_text(errors="replace")[-1500:]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from machine import Machine, VmError
 
 START_S = 240.0  # from the boot to the first word; for a busy host
+STALLED = 10  # requests a second of a disk that stalls: a commit takes some
+STALL_S = (0.1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,37 @@ class Life:
         return sum(fact.get(key) is not None for fact in self.said)
 
 
+def wait(_machine: Machine, seconds: float) -> None:
+    """Leave it alone."""
+    time.sleep(seconds)
+
+
+def stall(machine: Machine, seconds: float) -> None:
+    """Let its disk take its time now and then, as a worn card does."""
+    until = time.monotonic() + seconds
+    for requests_per_s in itertools.cycle((0, STALLED)):
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            return
+        machine.slow_disk(requests_per_s)
+        time.sleep(min(left_s, random.uniform(*STALL_S)))
+
+
 def live(
-    boot: Callable[[], AbstractContextManager[Machine]], cuts: int, between_s: tuple[float, float]
+    boot: Callable[[], AbstractContextManager[Machine]],
+    cuts: int,
+    between_s: tuple[float, float],
+    meanwhile: Callable[[Machine, float], None] = wait,
 ) -> list[Life]:
     """A life for each of the cuts, and one more behind the last; a cut comes `between_s` after the start.
 
-    Raises VmError: nothing was said after a boot.
+    `meanwhile` takes so many seconds of a machine. Raises VmError: nothing was said after a boot.
     """
     lives = []
     for _ in range(cuts + 1):
         with boot() as machine:
             start = _found_at_start(machine)
-            time.sleep(random.uniform(*between_s))
+            meanwhile(machine, random.uniform(*between_s))
             machine.kill()
             lives.append(Life(start, _said(machine)[1:]))
     return lives

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ledger_cuts import Judge, disk_figure, wrong_on_disk
 from machine import READY, Machine, VmError, code_disk, running
-from power_cuts import Life, differing, last_or_next, live
+from power_cuts import Life, differing, last_or_next, live, stall
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -231,6 +232,44 @@ def _releases_row(lives: list[Life]) -> Row:
     )
 
 
+def ledger(guest: Guest) -> list[Row]:
+    """Power cuts while events are recorded and sent under load; then a disk that is full, or hangs."""
+    with guest.machine(READY) as machine:
+        machine.run(*PYTHON, "-c", "import recording; recording.start_at_boot('/dev/ttyS2')")
+    judge = Judge(live(lambda: guest.machine(None), CUTS, (0.5, 6), stall))
+    counts = judge.counts
+    figure = (
+        f"{len(judge.wrong)} wrong; {counts['records']} records, {counts['kept']} grants acknowledged, "
+        f"{counts['sent']} sent, {counts['prunes']} prunes; {counts['late']} asked without the disk after "
+        f"200 ms, of which {counts['late_missing']} are missing; longest wait of a grant "
+        f"{judge.longest_ms} ms, of an exit button {judge.longest_exit_ms} ms"
+    )
+    return [
+        Row(
+            f"{CUTS} power cuts while a door records and sends under load, a boot behind each",
+            "nothing acknowledged or sent is missing, chain whole, no number twice",
+            "; ".join([figure, *judge.wrong[:5]]),
+            not judge.wrong and counts["kept"] > 20 * CUTS and counts["prunes"] > 0 and counts["late"] > 0,
+        ),
+        *_disks(guest),
+    ]
+
+
+def _disks(guest: Guest) -> list[Row]:
+    """A door whose disk hangs, is full, or read-only: what it did meanwhile, and what its record says."""
+    with guest.machine(READY) as machine:
+        cases = script(machine, "disk_cases.py", timeout_s=400)
+    return [
+        Row(
+            f"a card, a stranger's, the exit button at a door whose disk {case['case']}; its record behind",
+            "rights work, each loss is counted, told in the chain, told once in the log",
+            "; ".join([disk_figure(case), *wrong_on_disk(case)]),
+            not wrong_on_disk(case),
+        )
+        for case in cases
+    ]
+
+
 def frames(guest: Guest) -> list[Row]:
     """Wiegand frames, edge by edge, into the door's reader; a millisecond must be one."""
     with guest.machine(None, steady=True) as machine:
@@ -279,6 +318,7 @@ SCENARIOS: dict[str, Callable[[Guest], list[Row]]] = {
     "kills": kills,
     "cuts": cuts,
     "site": site,
+    "ledger": ledger,
     "frames": frames,
     "busy": busy,
 }
