@@ -21,6 +21,7 @@ from edge.cli_door import door_parser, state
 from edge.cli_evaluate import evaluate, evaluate_parser
 from edge.cli_gallery import enrol, enrol_parser, gallery_parser, list_subjects
 from edge.cli_log import log_commands
+from edge.cli_pad import pad_parser, show
 from edge.cli_site import site_commands
 from edge.cli_tools import tool_commands
 from edge.config import DEFAULT_PATH, load_config, shown_source
@@ -74,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     enrol_parser(command("enrol", enrol, "enrol one person from photographs or the door's camera"))
     gallery_parser(command("gallery", list_subjects, "see and change who is enrolled"), shared)
     card_parser(command("card", list_cards, "see and change who has which card"), shared)
+
+    pad_parser(command("pad", show, "presentation-attack detection tuned to this door's camera"), shared)
 
     sub = command("verify", _verify, "1:1: is this picture the subject?")
     sub.add_argument("--subject", required=True, metavar="ID")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -10,8 +12,10 @@ from typing import Protocol
 import msgspec
 
 from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ModelsConfig, QualityConfig, load_config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, GalleryError
 from edge.log_view import one_line
+
+_MAX_PASSPHRASE = 4096  # bytes
 
 
 def say(*lines: str) -> None:
@@ -55,6 +59,22 @@ def models_or_default(options: argparse.Namespace) -> tuple[ModelsConfig, Qualit
         return ModelsConfig(), QualityConfig()
     config = load_config(options.config)
     return config.models, config.quality
+
+
+def typed_passphrase(file: Path | None, twice: bool) -> str:
+    """A passphrase out of a file, or typed. Raises GalleryError: neither can be."""
+    if file is not None:
+        try:
+            with file.open("rb") as opened:
+                return opened.read(_MAX_PASSPHRASE).decode("utf-8", "replace").rstrip("\n")
+        except OSError as error:
+            raise GalleryError(f"{file}: {error.strerror}") from None
+    if not sys.stdin.isatty():
+        raise GalleryError("expected --passphrase-file or --plaintext where nobody can type")
+    passphrase = getpass.getpass("passphrase: ")
+    if twice and getpass.getpass("again: ") != passphrase:
+        raise GalleryError("the two passphrases differ")
+    return passphrase
 
 
 class AddCommand(Protocol):

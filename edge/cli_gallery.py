@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from edge.cli_common import configured, say, say_json, tell
+from edge.cli_common import configured, say, say_json, tell, typed_passphrase
 from edge.errors import EnrolmentError, GalleryError, ImageError
 from edge.vision.pictures import MAX_FILE_BYTES
 
@@ -134,13 +132,4 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _passphrase(options: argparse.Namespace, twice: bool) -> str | None:
-    if options.plaintext:
-        return None
-    if options.passphrase_file:
-        return _read(options.passphrase_file).decode("utf-8", "replace").rstrip("\n")
-    if not sys.stdin.isatty():
-        raise GalleryError("expected --passphrase-file or --plaintext where nobody can type")
-    passphrase = getpass.getpass("passphrase: ")
-    if twice and getpass.getpass("again: ") != passphrase:
-        raise GalleryError("the two passphrases differ")
-    return passphrase
+    return None if options.plaintext else typed_passphrase(options.passphrase_file, twice)

@@ -110,6 +110,7 @@ class PadConfig(_Section, frozen=True):
     mode: Literal["auto", "off", "monitor", "step-up", "enforce"] = "auto"
     by_schedule: tuple[PadPeriod, ...] = ()
     models: tuple[Annotated[str, Meta(pattern=ID)], ...] = ()  # empty: the manifest's first of that role
+    # of the texture layer alone: a tuned model has limits of its own
     live: float | None = None  # mean score from which a face is alive; None: as the model's entry says
     unsure: float | None = None  # mean score below which it is an attack
     # what a face must move beyond a rigid plane in the last second, eye distances; None: not asked. 0.003
@@ -247,6 +248,11 @@ class Config(_Section, frozen=True):
     def cards_path(self) -> Path:
         """The cards that were given out."""
         return Path(self.state_dir) / "cards.sealed"
+
+    @property
+    def tuning_path(self) -> Path:
+        """What was recorded and fitted to tune presentation-attack detection to this door."""
+        return Path(self.state_dir) / "pad.sealed"
 
     @property
     def wiring(self) -> Wiring:

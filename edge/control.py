@@ -45,11 +45,14 @@ from edge.control_messages import (
     Rows,
     Subjects,
     Sync,
+    Told,
+    Tune,
 )
 from edge.desk import CardChange, CardRow, Desk, SubjectRow
 from edge.doorman import DoorAction
 from edge.errors import DoordError, PayloadError
 from edge.identity.enrol import EnrolmentReport
+from edge.tuning import Tuner, TuneRequest, TuneState
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +119,7 @@ class ControlServer:
         order: Callable[[DoorAction, float], bool],
         sync: Callable[[str | None], str],
         reload: Callable[[], str],
+        tuner: Callable[[], Tuner] | None = None,
     ) -> None:
         """What requests come to.
 
@@ -126,12 +130,14 @@ class ControlServer:
             order: moves the door.
             sync: asks the site.
             reload: reads the configuration again.
+            tuner: of presentation-attack detection; None: nothing can be tuned here.
         """
         self._desk = desk
         self._status = status
         self._order = order
         self._sync = sync
         self._reload = reload
+        self._tuner = tuner
         self._path = path
         self._socket: socket.socket | None = None
         self._inode = 0
@@ -227,6 +233,10 @@ class ControlServer:
             return Blob(self._reload().encode())
         if isinstance(request, Sync):
             return Blob(self._sync(request.folder).encode())
+        if isinstance(request, Tune):
+            if self._tuner is None:
+                return Failed("TuningRefused", "nothing can be tuned here")
+            return Told(self._tuner().do(request.request, wanted))
         desk = self._desk()
         if desk is None:
             return Failed("GalleryError", "the gallery can't be used: see doord doctor")
@@ -357,6 +367,14 @@ class RemoteDesk:
     def sync(self, folder: str | None) -> str:
         """Ask the site for news, of a folder instead of its broker; what came of it. Raises GalleryError."""
         return self._call(Sync(folder), Blob).data.decode()
+
+    def do(
+        self,
+        request: TuneRequest,
+        wanted: Callable[[], bool] = lambda: True,  # noqa: ARG002  # the protocol's; hanging up tells
+    ) -> TuneState:
+        """See Tuner. Hanging up ends the daemon's recording."""
+        return self._call(Tune(request), Told).state
 
     def _call(self, request: Request, expected: type[_A]) -> _A:
         try:

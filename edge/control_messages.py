@@ -10,6 +10,7 @@ from msgspec import Meta
 from edge.desk import CardChange, CardRow, SubjectRow
 from edge.doorman import DoorAction
 from edge.identity.enrol import EnrolmentReport
+from edge.tuning import TuneRequest, TuneState
 
 
 class Enrol(msgspec.Struct, tag=True, frozen=True):
@@ -91,6 +92,18 @@ class Sync(msgspec.Struct, tag=True, frozen=True):
     folder: Annotated[str, Meta(max_length=4096)] | None  # instead of the broker
 
 
+class Tune(msgspec.Struct, tag=True, frozen=True):
+    """Tune presentation-attack detection."""
+
+    request: TuneRequest
+
+
+class Told(msgspec.Struct, tag=True, frozen=True):
+    """What there is of a tune."""
+
+    state: TuneState
+
+
 class Failed(msgspec.Struct, tag=True, frozen=True):
     """The answer when something was refused: the error's class and its line."""
 
@@ -148,5 +161,6 @@ Request: TypeAlias = (
     | GetStatus
     | Reload
     | Sync
+    | Tune
 )
-Answer: TypeAlias = Failed | Report | Rows | CardRows | Count | Obeyed | Blob
+Answer: TypeAlias = Failed | Report | Rows | CardRows | Count | Obeyed | Blob | Told

@@ -35,8 +35,10 @@ from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
+from edge.identity.tuning_file import TuningFile
 from edge.joined import with_broker
 from edge.journal import notify
+from edge.keys import key_of
 from edge.link.ledger import Ledger
 from edge.link.orders import Order
 from edge.link.wire import NoticeKind
@@ -48,6 +50,7 @@ from edge.reload import LIVE, Reloader
 from edge.reporter import Reporter, Standalone
 from edge.site import Content
 from edge.ties import Ties, tied
+from edge.tuning import LocalTuner
 from edge.uplink import fingerprint, make_link, open_link
 from edge.values import Gallery
 from edge.vision.camera import open_camera
@@ -148,6 +151,7 @@ class Daemon:
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
             self._sync_now,
             self.reloader.reload,
+            self._tuner,
         )
         self._workers.append(Worker("control", self._control.step))
         self._workers.append(Worker("vitals", self.meter.step, _STUCK_S))
@@ -239,6 +243,16 @@ class Daemon:
         take_pictures = self._loop.take_pictures if self._loop else None
         cards = self.access.card_file
         return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self._desk_changed, cards)
+
+    def _tuner(self) -> LocalTuner:
+        config, loop = self._config, self._loop
+        file = TuningFile(config.tuning_path, key_of(config))
+        return LocalTuner(config, file, self.pad.texture, loop.sit if loop else None, self._tuned)
+
+    def _tuned(self) -> None:
+        """Put another tuned model in force."""
+        self.pad = PadSubsystem(self._config, self.access.pad_mode)
+        self.reporter.publish_state()
 
     def _desk_changed(self) -> None:
         """Put what the desk did in force. Raises GalleryError: nobody is let in by face until it is."""

@@ -123,6 +123,10 @@ class LooksLikeAnother(EnrolmentError):
     """The face is already enrolled under another subject."""
 
 
+class TuningRefused(DoordError, ValueError):
+    """What was recorded does not support a tune, or is of another camera; what was in force stays."""
+
+
 class CardError(DoordError, ValueError):
     """A card's number or format that no reader can report, or a card that is not there."""
 

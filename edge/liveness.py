@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from edge import __version__
 from edge.config import Config, PadMode
-from edge.errors import ModelError
+from edge.errors import GalleryError, ModelError
 from edge.identity.pad import Limit, PadRule, rule_of
+from edge.identity.tuning_file import TuningFile, unlike
+from edge.keys import key_of
 from edge.ports import PadLayer
+from edge.tuning import origin_of
 from edge.vision.manifest import ModelShelf
 from edge.vision.pad import PadCheck
 from edge.vision.selftest import load_model
 from edge.vision.stillness import Stillness
 from edge.vision.texture import Texture
+from edge.vision.tuned import Tuned
 from edge.worker import within
 
 log = logging.getLogger(__name__)
@@ -30,38 +35,43 @@ class PadSubsystem:
         self._mode = mode
         self._limits: dict[str, Limit] = {}
         self.problem: str | None = None  # why no layer can judge
+        self.note: str | None = None  # why a tuned model that is there does not judge
+        self.texture: Texture | None = None
         layers: list[PadLayer] = []
         if set(config.pad_modes) != {"off"}:
             try:
-                layers = [within(lambda: self._texture(config), _LOAD_S, "PAD models"), Stillness()]
-            except ModelError as error:
+                self.texture = within(lambda: load_texture(config), _LOAD_S, "PAD models")
+                layers = [*self._layers(config, self.texture), Stillness()]
+            except (ModelError, GalleryError) as error:
+                self._limits = {}
                 self.problem = str(error)
                 log.error("no grants by face alone: pad: %s", error)
         self.check = PadCheck(layers, config.pad.every_ms / 1000, lambda: mode() != "off")
 
-    def _texture(self, config: Config) -> Texture:
-        shelf = ModelShelf.open(config.models.dir)
-        entries = [shelf.entry(model, "pad") for model in config.pad.models or (shelf.default("pad"),)]
-        models = [load_model(shelf, e, config.models.threads, config.models.runtime) for e in entries]
-        layer = Texture(models)
-        looks = [entry.texture for entry in entries if entry.texture is not None]
-        # of several models, whose mean is judged, the strictest
-        self._limits["texture"] = Limit(max(look.live for look in looks), max(look.unsure for look in looks))
-        return layer
+    def _layers(self, config: Config, texture: Texture) -> list[PadLayer]:
+        """Those that score, and the limits of the one that judges. Raises GalleryError: a damaged tune."""
+        pad = config.pad
+        live = texture.live if pad.live is None else pad.live
+        unsure = texture.unsure if pad.unsure is None else pad.unsure
+        model = TuningFile(config.tuning_path, key_of(config)).load().model
+        if model is not None:
+            self.note = unlike(model, origin_of(config, texture), __version__)
+        if model is None or self.note is not None:
+            if self.note is not None:
+                log.warning("pad: the tuned model is not used: %s: doord pad tune", self.note)
+            self._limits["texture"] = Limit(live, unsure)
+            return [texture]
+        linear = model.model()
+        tuned = Tuned(texture, linear.weights, linear.bias)
+        self._limits["tuned"] = Limit(model.live, model.unsure)  # the texture's score is in it, and is told
+        return [texture, tuned]
 
     @property
     def limits(self) -> dict[str, Limit]:
         """Layer -> what its score means. Empty: no layer can judge."""
-        pad = self._config.pad
-        limits = {
-            layer: Limit(
-                limit.live if pad.live is None else pad.live,
-                limit.unsure if pad.unsure is None else pad.unsure,
-            )
-            for layer, limit in self._limits.items()
-        }
-        if limits and pad.stillness is not None:
-            limits["stillness"] = Limit(pad.stillness, pad.stillness, newest=True)
+        limits, stillness = dict(self._limits), self._config.pad.stillness
+        if limits and stillness is not None:
+            limits["stillness"] = Limit(stillness, stillness, newest=True)
         return limits
 
     def rule(self, with_card: bool) -> PadRule | None:
@@ -72,3 +82,10 @@ class PadSubsystem:
         """Why no grant follows on a face alone; empty when one can."""
         needed = self.rule(with_card=False) is not None
         return [f"pad: {self.problem}"] if needed and self.problem else []
+
+
+def load_texture(config: Config) -> Texture:
+    """The configured models of the texture layer. Raises ModelError."""
+    shelf = ModelShelf.open(config.models.dir)
+    entries = [shelf.entry(model, "pad") for model in config.pad.models or (shelf.default("pad"),)]
+    return Texture([load_model(shelf, e, config.models.threads, config.models.runtime) for e in entries])

@@ -90,7 +90,7 @@ def test_a_sitting_takes_its_pictures_and_decides_on_none_of_them():
     taken: list[np.ndarray] = []
     sitting = threading.Thread(target=lambda: taken.extend(turns.take_pictures(3, 0.15, 10)))
     sitting.start()
-    while not turns._sitting._wanted:
+    while turns._sitting is None:
         pass
     observed = [turns.step().observation for _ in range(5)]
     sitting.join(10)

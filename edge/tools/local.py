@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,16 @@ from edge.errors import GalleryError
 from edge.faces import make_enroller
 from edge.identity.cards import CardFile
 from edge.identity.store import SqliteGallery, open_gallery
+from edge.identity.tuning_file import TuningFile
 from edge.joined import is_joined, read_joined
 from edge.keys import key_of
+from edge.liveness import load_texture
 from edge.site import Content, in_force
-from edge.values import Gallery
-from edge.vision.pipeline import Pipeline
-from edge.vision.sitting import take_pictures
+from edge.tuning import LocalTuner, Tuner
+from edge.values import Frame, Gallery
+from edge.vision.pipeline import Look, Pipeline
+from edge.vision.sitting import sit, take_pictures
+from edge.vision.tuned import Features
 
 
 def open_desk(config: Config, stack: ExitStack, models: bool = False) -> Desk:
@@ -64,6 +69,34 @@ def _in_force(config: Config, model: tuple[str, int] | None = None) -> Content:
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
     """Pictures from the door's camera when no daemon has it."""
     return partial(take_pictures, config.camera, pipeline, not config.simulation)
+
+
+def open_tuner(config: Config, stack: ExitStack) -> Tuner:
+    """The running daemon's tuner, or one on the file while `stack` lasts.
+
+    Raises:
+        GalleryError, ModelError: file or models can't be used.
+    """
+    remote = RemoteDesk.find(Path(config.socket))
+    if remote is not None:
+        return remote
+    stack.enter_context(as_owner(config))
+    make_private_folder(config.gallery_path.parent)
+    stack.enter_context(StateLock(config.gallery_path.parent))
+    key_of(config).create(config.gallery_path)
+
+    def sit_down(
+        take: Callable[[Frame, Look], Features | None],
+        count: int,
+        apart_s: float,
+        timeout_s: float,
+        wanted: Callable[[], bool],
+    ) -> list[Features]:
+        pipeline = Pipeline.load(config.models, config.quality)
+        return sit(config.camera, pipeline, not config.simulation, take, count, apart_s, timeout_s, wanted)
+
+    file = TuningFile(config.tuning_path, key_of(config))
+    return LocalTuner(config, file, load_texture(config), sit_down)
 
 
 def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from edge.identity.match import search
 from edge.values import DISTANCE_CEILING, Face, Frame, Gallery, Match, Observation, Probe, Reason
 from edge.vision.pipeline import Look, Stopwatch
 
+_T = TypeVar("_T")
 _POLL_S = 0.1  # how long a missing frame may delay the clock of a running attempt
 
 
@@ -69,7 +70,8 @@ class VisionLoop:
         self._gallery = gallery
         self._clock = clock
         self._pad = pad
-        self._sitting = _Sitting()
+        self._sitting: _Sitting[Any] | None = None
+        self._one_sits = threading.Lock()
         self.beat = clock()  # s, monotonic: when the loop last turned
 
     def judge_by(self, health: Health) -> None:
@@ -85,7 +87,9 @@ class VisionLoop:
         if frame is None or not counts or fault is not None:
             return Seen(None, fault)
         look = self._look(frame.pixels, frame.taken_at)
-        if self._sitting.offer(frame, look, now):
+        sitting = self._sitting
+        if sitting is not None:
+            sitting.offer(frame, look, now)
             return Seen(None, None)
         return Seen(self._observe(frame, look), None)
 
@@ -115,44 +119,58 @@ class VisionLoop:
     def take_pictures(
         self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True
     ) -> list[NDArray[np.uint8]]:
-        """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment.
+        """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment. See `sit`."""
+        return self.sit(lambda frame, _: frame.pixels, count, apart_s, timeout_s, wanted)
 
-        While it lasts no frame is decided on: who sits for a portrait opens no door. Fewer
-        pictures come back when the time runs out, or when they are no longer `wanted`.
+    def sit(
+        self,
+        take: Callable[[Frame, Look], _T | None],
+        count: int,
+        apart_s: float,
+        timeout_s: float,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> list[_T]:
+        """What `take` makes of `count` frames whose one face passes the gate, `apart_s` apart; not None.
+
+        While it lasts no frame is decided on: who sits for a portrait opens no door. Less comes back
+        when the time runs out, or when it is no longer `wanted`. `take` is called by the thread that
+        calls `step`.
         """
-        return self._sitting.hold(count, apart_s, timeout_s, wanted)
+        sitting = _Sitting(take, count, apart_s)
+        with self._one_sits:
+            self._sitting = sitting
+            try:
+                return sitting.wait(timeout_s, wanted)
+            finally:
+                self._sitting = None
 
 
-class _Sitting:
-    """An enrolment in front of the door's own camera: frames are diverted while it lasts."""
+class _Sitting(Generic[_T]):
+    """Somebody in front of the door's own camera on purpose: frames are diverted while it lasts."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._wanted = 0
-        self._apart_s = 0.0
+    def __init__(self, take: Callable[[Frame, Look], _T | None], count: int, apart_s: float) -> None:
+        self._take = take
+        self._count = count
+        self._apart_s = apart_s
         self._last = float("-inf")
-        self._pictures: list[NDArray[np.uint8]] = []
+        self._taken: list[_T] = []
+        self._done = threading.Event()
 
-    def offer(self, frame: Frame, look: Look, now: float) -> bool:
-        """Whether a sitting took the frame."""
-        with self._changed:
-            if not self._wanted:
-                return False
-            if look.probe is not None and len(look.faces) == 1 and now - self._last >= self._apart_s:
-                self._pictures.append(frame.pixels)
-                self._last = now
-            if len(self._pictures) >= self._wanted:
-                self._wanted = 0
-                self._changed.notify_all()
-            return True
+    def offer(self, frame: Frame, look: Look, now: float) -> None:
+        """A frame for the sitting."""
+        due = now - self._last >= self._apart_s and not self._done.is_set()
+        if not due or look.probe is None or len(look.faces) != 1:
+            return
+        made = self._take(frame, look)
+        if made is not None:
+            self._taken.append(made)
+            self._last = now
+        if len(self._taken) >= self._count:
+            self._done.set()
 
-    def hold(
-        self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool]
-    ) -> list[NDArray[np.uint8]]:
+    def wait(self, timeout_s: float, wanted: Callable[[], bool]) -> list[_T]:
         until = time.monotonic() + timeout_s
-        with self._changed:
-            self._pictures, self._wanted, self._apart_s, self._last = [], count, apart_s, float("-inf")
-            while self._wanted and wanted() and time.monotonic() < until:
-                self._changed.wait_for(lambda: not self._wanted, min(_POLL_S, timeout_s))
-            self._wanted = 0
-            return self._pictures
+        while wanted() and (left := until - time.monotonic()) > 0 and not self._done.wait(min(_POLL_S, left)):
+            pass
+        self._done.set()
+        return list(self._taken)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import CameraConfig
 from edge.errors import EnrolmentError
+from edge.values import Frame
 from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
-from edge.vision.pipeline import Pipeline
+from edge.vision.pipeline import Look, Pipeline
 
+_T = TypeVar("_T")
 _NO_CAMERA_S = 3.0  # without a frame for so long nobody has to keep sitting
 
 
@@ -29,10 +32,24 @@ def take_pictures(
     timeout_s: float,
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[NDArray[np.uint8]]:
-    """`count` frames, (H, W, 3) RGB, whose one face passes the gate, `apart_s` apart.
+    """`count` frames, (H, W, 3) RGB, whose one face passes the gate, `apart_s` apart. See `sit`."""
+    return sit(config, pipeline, live, lambda frame, _: frame.pixels, count, apart_s, timeout_s, wanted)
 
-    Fewer when the time runs out, no frame has come for 3 s, or they are no longer `wanted`. `live`:
-    no file, so that frames that never change are a fault.
+
+def sit(
+    config: CameraConfig,
+    pipeline: Pipeline,
+    live: bool,
+    take: Callable[[Frame, Look], _T | None],
+    count: int,
+    apart_s: float,
+    timeout_s: float,
+    wanted: Callable[[], bool] = lambda: True,
+) -> list[_T]:
+    """What `take` makes of `count` frames whose one face passes the gate, `apart_s` apart; not None.
+
+    Less when the time runs out, no frame has come for 3 s, or it is no longer `wanted`. `live`:
+    no file, so that frames that never change are a fault. `take` is called by one thread.
 
     Raises:
         EnrolmentError: the camera gave nothing; says why.
@@ -56,7 +73,7 @@ def take_pictures(
     grabber.start()
     thread.start()
     try:
-        taken = loop.take_pictures(count, apart_s, timeout_s, hoped)
+        taken = loop.sit(take, count, apart_s, timeout_s, hoped)
         if not taken and grabber.problem:
             raise EnrolmentError(grabber.problem)
         return taken

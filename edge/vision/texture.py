@@ -37,6 +37,7 @@ class Texture:
         if not models:
             raise ModelError("texture: expected at least one PAD model, got none")
         self._models = [(model, _looks(model)) for model in models]
+        self._last: tuple[NDArray[np.uint8], Face, list[list[float]]] | None = None
 
     def score(self, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> float:  # noqa: ARG002  # the port's
         """How alive a face of an (H, W, 3) RGB frame looks: log-odds (nats), above 0 rather alive.
@@ -47,17 +48,50 @@ class Texture:
         Raises:
             ModelError: the runtime refused a crop.
         """
-        scores = [self._by_model(model, looks, pixels, face.box) for model, looks in self._models]
+        scores = [sum(parts) / len(parts) for parts in self._asked(pixels, face)]
         return sum(scores) / len(scores)
 
+    @property
+    def models(self) -> list[str]:
+        """Ids."""
+        return [model.entry.id for model, _ in self._models]
+
+    @property
+    def scales(self) -> list[float]:
+        """Of each crop, over all models."""
+        return [scale for _, looks in self._models for scale in looks.scales]
+
+    @property
+    def live(self) -> float:
+        """Mean score from which a face is alive, of several models the strictest's."""
+        return max(looks.live for _, looks in self._models)
+
+    @property
+    def unsure(self) -> float:
+        """Mean score below which it is an attack."""
+        return max(looks.unsure for _, looks in self._models)
+
+    def parts(self, pixels: NDArray[np.uint8], face: Face) -> list[float]:
+        """The log-odds of each crop of each model, for layers above this one. Raises as `score`."""
+        return [part for parts in self._asked(pixels, face) for part in parts]
+
+    def _asked(self, pixels: NDArray[np.uint8], face: Face) -> list[list[float]]:
+        """By model and crop; two layers that ask about one face of one frame cost as much as one."""
+        last = self._last
+        if last is None or last[0] is not pixels or last[1] is not face:
+            asked = [self._by_model(model, looks, pixels, face.box) for model, looks in self._models]
+            last = self._last = (pixels, face, asked)
+        return last[2]
+
     @staticmethod
-    def _by_model(model: Model, looks: manifest.Texture, pixels: NDArray[np.uint8], box: Box) -> float:
+    def _by_model(model: Model, looks: manifest.Texture, pixels: NDArray[np.uint8], box: Box) -> list[float]:
+        nothing = [math.nan] * len(looks.scales)
         if not usable(box, (pixels.shape[1], pixels.shape[0]), looks.min_face_px):
-            return math.nan
+            return nothing
         crops = [crop(pixels, box, scale, model.size) for scale in looks.scales]
         if not all(_spread(part) >= _MIN_SPREAD for part in crops):
-            return math.nan
-        return sum(log_odds(model(part)[0], looks) for part in crops) / len(crops)
+            return nothing
+        return [log_odds(model(part)[0], looks) for part in crops]
 
 
 def usable(box: Box, size: tuple[int, int], min_side_px: float) -> bool:

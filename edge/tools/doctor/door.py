@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge import __version__
 from edge.access import checked_rights
+from edge.acting import as_owner
 from edge.config import Config, is_simulated, shown_source
 from edge.disk import FileKey
 from edge.door.chips import chip_label, find, line_holder
@@ -12,12 +14,16 @@ from edge.errors import GalleryError
 from edge.identity.cards import CardFile
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
+from edge.identity.tuning_file import TuningFile, unlike
 from edge.joined import is_joined
+from edge.keys import key_of
+from edge.liveness import load_texture
 from edge.tools.doctor import boot
 from edge.tools.doctor.finding import Said, fail, note, ok, warn
 from edge.tools.doctor.patient import Check, Patient
 from edge.tools.local import read_gallery
 from edge.tools.viewfinder import View, summary, watch
+from edge.tuning import origin_of
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
 from edge.vision.selftest import load_model
@@ -192,11 +198,16 @@ def pad(patient: Patient) -> Said:
     config = patient.config
     if config.pad_warning:
         return warn(config.pad_warning, "pad: {mode: auto}, once the door was seen to know its people")
-    shelf = ModelShelf.open(config.models.dir)
-    models = config.pad.models or (shelf.default("pad"),)
-    for model in models:
-        load_model(shelf, shelf.entry(model, "pad"), config.models.threads, config.models.runtime)
-    return ok(f"{config.pad_mode}, by {', '.join(models)}; good screens and masks pass: see the README")
+    texture = load_texture(config)
+    words = f"{config.pad_mode}, by {', '.join(texture.models)}; good screens and masks pass: see the README"
+    with as_owner(config):
+        model = TuningFile(config.tuning_path, key_of(config)).load().model
+    if model is None:
+        return ok(f"{words}; not tuned to this door: doord pad tune")
+    lack = unlike(model, origin_of(config, texture), __version__)
+    if lack:
+        return warn(f"{words}; the tuned model is not used: {lack}", "doord pad tune, or doord pad fit")
+    return ok(f"{words}; tuned at {model.at_utc}")
 
 
 def face_alone(config: Config) -> str:

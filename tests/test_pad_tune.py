@@ -1,0 +1,403 @@
+"""`doord pad`: faces and synthetic attacks recorded, kept sealed, fitted, put in force and taken back."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from conftest import PICTURES
+from door_site import Site, clip
+from pad_motion import STILL
+from pad_scene import film, open_source
+from pad_species import draw
+from tuned_data import CROPS, SIZE, door
+
+from edge import __version__
+from edge.cli import main
+from edge.config import parse_config
+from edge.disk import FileKey
+from edge.errors import EnrolmentError, GalleryError, ModelError, TuningRefused
+from edge.identity.pad import Limit
+from edge.identity.tuning import Recording, fit
+from edge.identity.tuning_file import Kept, Origin, Recorded, TuningFile, export_tuning, import_tuning
+from edge.liveness import PadSubsystem, load_texture
+from edge.tuning import (
+    ExportTune,
+    Fit,
+    Forget,
+    ImportTune,
+    Keep,
+    LocalTuner,
+    Record,
+    Rollback,
+    Show,
+    origin_of,
+    taker,
+)
+from edge.values import Frame
+from edge.vision.colour_lbp import SIZE as PATTERNS
+from edge.vision.colour_lbp import colour_lbp
+from edge.vision.tuned import Tuned, features
+
+PASSPHRASE = "correct horse"
+
+
+def config(folder: Path, more: str = ""):
+    return parse_config(
+        f"site: hq\ndoor_id: front\nstate_dir: {folder}\nsocket: {folder / 's'}\n"
+        f"door: {{relay: {{line: 17}}}}\n{more}"
+    )
+
+
+@pytest.fixture(scope="module")
+def texture(tmp_path_factory):
+    return load_texture(config(tmp_path_factory.mktemp("t")))
+
+
+@pytest.fixture
+def file(tmp_path) -> TuningFile:
+    FileKey(tmp_path / "gallery.key").create(tmp_path / "gallery.db")
+    return TuningFile(tmp_path / "pad.sealed", FileKey(tmp_path / "gallery.key"))
+
+
+@pytest.fixture
+def tuner(tmp_path, file, texture) -> LocalTuner:
+    return LocalTuner(config(tmp_path), file, texture)
+
+
+def origin(tmp_path, texture) -> Origin:
+    return origin_of(config(tmp_path), texture)
+
+
+def kept(recordings, where: Origin) -> list[Recorded]:
+    return [Recorded.of(own, where, f"2026-01-01T00:00:{i:02d}Z") for i, own in enumerate(recordings)]
+
+
+@pytest.fixture
+def filled(tuner, tmp_path, texture) -> LocalTuner:
+    """Enough recordings for a fit."""
+    for one in kept(door(), origin(tmp_path, texture)):
+        tuner.do(Keep(one))
+    return tuner
+
+
+# features of real pictures
+
+
+def test_a_flat_surface_has_one_pattern_in_every_channel():
+    found = colour_lbp(np.full((100, 80, 3), 128, np.uint8)).reshape(6, 59)
+    assert found.shape == (6, PATTERNS // 6)
+    assert (found.max(axis=1) == 1).all()
+    assert (np.count_nonzero(found, axis=1) == 1).all()
+
+
+def test_the_patterns_of_a_channel_are_shares_and_no_place_is_kept(picture):
+    face = picture("obama.jpg")[100:300, 100:300]
+    found = colour_lbp(face)
+    assert (found.reshape(6, 59) ** 2).sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
+    assert found.shape == (PATTERNS,)
+
+
+def test_a_tuned_layer_gives_what_its_model_says_of_the_features(picture, pipeline, texture):
+    pixels = picture("obama.jpg")
+    face = pipeline(pixels).face
+    found = features(pixels, face, texture)
+    weights = np.linspace(-1, 1, found.size)
+    assert Tuned(texture, weights, 0.5).score(pixels, face, 0.0) == pytest.approx(found @ weights + 0.5)
+    assert found[-3:].mean() == pytest.approx(texture.score(pixels, face, 0.0))
+
+
+def test_where_the_texture_has_no_verdict_the_tuned_layer_has_none(texture, pipeline, picture):
+    face = pipeline(picture("obama.jpg")).face
+    black = np.zeros_like(picture("obama.jpg"))
+    assert features(black, face, texture) is None
+    assert math.isnan(Tuned(texture, np.ones(PATTERNS + 3), 0.0).score(black, face, 0.0))
+
+
+def test_a_model_of_other_features_scores_nothing(texture, pipeline, picture):
+    pixels = picture("obama.jpg")
+    with pytest.raises(ModelError, match=r"expected 7 features, got 357"):
+        Tuned(texture, np.ones(7), 0.0).score(pixels, pipeline(pixels).face, 0.0)
+    with pytest.raises(ModelError, match="finite"):
+        Tuned(texture, np.array([math.nan]), 0.0)
+
+
+def test_two_layers_that_ask_about_one_frame_run_the_network_once(texture, pipeline, picture):
+    pixels = picture("obama.jpg")
+    face = pipeline(pixels).face
+    assert texture.parts(pixels, face) is not texture.parts(pixels, face)
+    assert texture._asked(pixels, face) is texture._asked(pixels, face)
+    other = picture("biden.jpg")
+    assert texture.score(other, pipeline(other).face, 0.0) != texture.score(pixels, face, 0.0)
+
+
+def test_what_a_synthetic_attack_and_its_source_look_like_is_told_apart_for_somebody_else(pipeline, texture):
+    """Real pictures: two people and a tablet to learn from, a third and his to be judged."""
+    take = taker(texture)
+
+    def seen(name: str, species: str | None) -> Recording:
+        source = open_source(PICTURES / f"{name}.jpg", name, 1, lambda p: pipeline(p).faces)
+        if species is None:
+            base = source.pictures[0]
+            shown = [np.roll(base, (i, 2 * i), (0, 1)) for i in range(3)]
+        else:
+            shot = draw(species, name, 7, np.random.default_rng(7))
+            shown = list(
+                film(replace(shot, face_size=1.0, shown_faces=2.0, motion=STILL), source, None, 0.75, 4.0)
+            )
+        rows = [row for p in shown if (row := take(Frame(p, 0.0), pipeline(p))) is not None]
+        return Recording(name, species, np.stack(rows), len(texture.scales))
+
+    learned = [seen(who, kind) for who in ("obama", "biden") for kind in (None, "tablet-photo-stand")]
+    model = fit(learned)
+    alive, attack = (model(seen("astronaut", kind).features).mean() for kind in (None, "tablet-photo-stand"))
+    assert alive > attack
+
+
+# what is kept
+
+
+def test_what_is_kept_is_sealed_and_names_nobody(filled, tmp_path):
+    data = (tmp_path / "pad.sealed").read_bytes()
+    assert b"phone" not in data
+    assert (tmp_path / "pad.sealed").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "pad.sealed").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(GalleryError, match="altered"):
+        filled.do(Show())
+
+
+def test_another_doors_key_opens_nothing(filled, tmp_path):
+    (tmp_path / "gallery.key").write_text("0" * 64 + "\n")
+    with pytest.raises(GalleryError, match="another key"):
+        filled.do(Show())
+
+
+def test_a_recording_comes_back_as_it_was_but_for_half_precision(tmp_path, texture):
+    own = door()[0]
+    again = Recorded.of(own, origin(tmp_path, texture), "2026-01-01T00:00:00Z").recording()
+    assert (again.person, again.species, again.crops) == (own.person, own.species, CROPS)
+    assert again.features.shape == (9, SIZE)
+    assert np.abs(again.features - own.features).max() < 5e-3
+
+
+def test_a_recording_is_no_longer_than_is_kept(tmp_path, texture):
+    long = Recording("a", None, np.zeros((900, SIZE), np.float32), CROPS)
+    assert Recorded.of(long, origin(tmp_path, texture), "x").frames == 600
+
+
+def test_a_recording_that_is_not_finite_is_refused(tuner, tmp_path, texture):
+    bad = Recording("a", None, np.full((3, SIZE), np.inf, np.float32), CROPS)
+    with pytest.raises(GalleryError, match="finite"):
+        tuner.do(Keep(Recorded.of(bad, origin(tmp_path, texture), "x")))
+
+
+# fit, roll back, forget, carry
+
+
+def test_a_fit_is_put_in_force_and_can_be_taken_back(filled, tmp_path, texture):
+    assert filled.do(Show()).missing is None
+    first = filled.do(Fit())
+    assert (first.model.people, first.unused, first.has_before) == (4, None, False)
+    with pytest.raises(TuningRefused, match="no model before"):
+        filled.do(Rollback())
+    for one in kept(door("efgh", ("tablet",)), origin(tmp_path, texture)):
+        filled.do(Keep(one))
+    second = filled.do(Fit())
+    assert (second.model.people, second.has_before) == (8, True)
+    assert filled.do(Rollback()).model == first.model
+    assert filled.do(Rollback()).model == second.model
+
+
+def test_a_fit_that_is_refused_changes_nothing(tuner, file):
+    before = file.load()
+    with pytest.raises(TuningRefused, match="not tuned: expected genuine recordings of at least 2 people"):
+        tuner.do(Fit())
+    assert file.load() == before
+
+
+def test_forgetting_leaves_nothing_or_the_models_alone(filled, tmp_path):
+    filled.do(Fit())
+    only = filled.do(Forget(recordings_only=True))
+    assert (only.recordings, only.model is not None) == ((), True)
+    assert filled.do(Forget(recordings_only=False)).model is None
+    assert not (tmp_path / "pad.sealed").exists()
+
+
+def test_a_tune_is_carried_under_a_passphrase(filled, file, tmp_path, texture):
+    filled.do(Fit())
+    data = filled.do(ExportTune(PASSPHRASE)).exported
+    assert b"phone" not in data
+    filled.do(Forget(recordings_only=False))
+    with pytest.raises(GalleryError, match="wrong passphrase"):
+        filled.do(ImportTune(data, "another horse"))
+    state = filled.do(ImportTune(data, PASSPHRASE))
+    assert (len(state.recordings), state.model.people) == (12, 4)
+    assert filled.do(ImportTune(data, PASSPHRASE)) == state  # twice adds nothing
+
+
+@pytest.mark.parametrize("spoil", [b"", b"not a tune", b"doord tuning\0\x01"])
+def test_another_file_is_refused(tuner, spoil):
+    with pytest.raises(GalleryError):
+        tuner.do(ImportTune(spoil, PASSPHRASE))
+    with pytest.raises(GalleryError, match="format"):
+        import_tuning(b"doord tuning\0\x02" + bytes(80), PASSPHRASE)
+
+
+def test_what_another_camera_recorded_is_refused(filled, tmp_path, file, texture):
+    data = filled.do(ExportTune(PASSPHRASE)).exported
+    elsewhere = LocalTuner(config(tmp_path, "camera: {source: '1'}"), file, texture)
+    with pytest.raises(TuningRefused, match="camera was 0, and is 1"):
+        elsewhere.do(ImportTune(data, PASSPHRASE))
+    assert "at least 2 people, got 0" in elsewhere.do(Show()).missing
+    plain = Kept(recordings=tuple(kept(door(), origin(tmp_path, texture))))
+    assert import_tuning(export_tuning(plain, PASSPHRASE), PASSPHRASE) == plain
+
+
+# at the camera
+
+
+def test_a_recording_keeps_features_of_frames_with_one_face_alone(pipeline, texture, picture):
+    take = taker(texture)
+    one, wall = picture("obama.jpg"), np.full((300, 300, 3), 128, np.uint8)
+    other = cv2.resize(picture("biden.jpg"), None, fx=1.5, fy=1.5)[: one.shape[0]]
+    two = np.hstack([one, other])
+    assert take(Frame(one, 0.0), pipeline(one)).shape == (PATTERNS + 3,)
+    assert len(pipeline(two).faces) == 2
+    assert [take(Frame(p, 0.0), pipeline(p)) for p in (wall, two)] == [None, None]
+
+
+def test_who_was_not_seen_often_enough_is_not_recorded(tmp_path, file, texture):
+    def sit(take, count, apart_s, timeout_s, wanted):
+        assert (count, timeout_s) == (8, 7.0)
+        return [np.ones(PATTERNS + 3, np.float32)] * 2
+
+    tuner = LocalTuner(config(tmp_path), file, texture, sit)
+    with pytest.raises(EnrolmentError, match="at least 3 frames with one face"):
+        tuner.do(Record("a", None, 2.0))
+    with pytest.raises(EnrolmentError, match="given up"):
+        tuner.do(Record("a", None, 2.0), lambda: False)
+    assert tuner.do(Show()).recordings == ()
+
+
+# in force
+
+
+def subsystem(tmp_path, more: str = "") -> PadSubsystem:
+    return PadSubsystem(config(tmp_path, more), lambda: "enforce")
+
+
+def fitted_for(tmp_path, texture, tuner) -> None:
+    """Real features' size, so that the layer can score."""
+    wide = [
+        Recording(o.person, o.species, np.tile(o.features, (1, 20))[:, : PATTERNS + 3], 3) for o in door()
+    ]
+    for one in kept(wide, origin(tmp_path, texture)):
+        tuner.do(Keep(one))
+    tuner.do(Fit())
+
+
+def test_a_tuned_model_judges_instead_of_the_texture_whose_score_is_still_told(
+    tmp_path, texture, tuner, picture, pipeline
+):
+    assert subsystem(tmp_path).limits == {"texture": Limit(2.0, 0.0)}
+    fitted_for(tmp_path, texture, tuner)
+    pad, model = subsystem(tmp_path, "pad: {live: 99}"), tuner.do(Show()).model
+    assert pad.limits == {"tuned": Limit(model.live, model.unsure)}
+    assert (pad.problem, pad.note) == (None, None)
+    pixels = picture("obama.jpg")
+    scores = pad.check(pixels, pipeline(pixels).face, 0.0)
+    assert math.isfinite(scores["texture"])
+    assert math.isfinite(scores["tuned"])
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("camera: {source: '1'}", "camera was 0, and is 1"),
+        ("camera: {width: 1280, height: 720}", "width was 640, and is 1280"),
+    ],
+)
+def test_a_model_of_another_camera_is_not_used_and_the_door_says_so(
+    tmp_path, texture, tuner, more, words, caplog
+):
+    fitted_for(tmp_path, texture, tuner)
+    pad = subsystem(tmp_path, more)
+    assert (pad.note, pad.problem, list(pad.limits)) == (words, None, ["texture"])
+    assert f"the tuned model is not used: {words}" in caplog.text
+
+
+def test_a_model_of_another_doord_is_not_used(tmp_path, texture, tuner, file):
+    fitted_for(tmp_path, texture, tuner)
+    old = file.load()
+    file.save(msgspec.structs.replace(old, model=msgspec.structs.replace(old.model, doord="0.0.1")))
+    assert subsystem(tmp_path).note == f"doord was 0.0.1, and is {__version__}"
+    assert tuner.do(Show()).unused == f"doord was 0.0.1, and is {__version__}"
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "no key"])
+def test_a_tune_that_can_not_be_read_closes_the_door_to_faces_alone(tmp_path, texture, tuner, spoil):
+    fitted_for(tmp_path, texture, tuner)
+    if spoil == "damaged":
+        (tmp_path / "pad.sealed").write_bytes(b"damaged" * 20)
+    else:
+        (tmp_path / "gallery.key").unlink()
+    pad = subsystem(tmp_path)
+    rule = pad.rule(with_card=False)
+    assert (pad.limits, rule.limits, rule.unjudged) == ({}, {}, False)
+    assert pad.why_not() == [f"pad: {pad.problem}"]
+    assert "pad.sealed" in pad.problem or "gallery.key" in pad.problem
+
+
+# the command
+
+
+def test_the_command_records_clips_tells_what_is_missing_and_forgets(tmp_path, capsys):
+    site = Site(tmp_path)
+    site.config["pad"] = {"mode": "enforce"}
+    site.write()
+    clip(tmp_path / "c.avi", ["obama.jpg"], seconds=1.5, empty_s=0.1)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["pad", *arguments, "-c", str(site.path)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    code, out, _ = run("record", "--genuine", "obama", "--from", str(tmp_path / "c.avi"))
+    assert (code, "1, 5 frames" in out) == (0, True)
+    assert run("fit")[0] == 2
+    assert "got 1" in run("fit")[2]
+    run("record", "--attack", "print", "--of", "obama", "--from", str(tmp_path / "c.avi"))
+    state = json.loads(run("show", "--json")[1])
+    assert [(r["person"], r["species"]) for r in state["recordings"]] == [("obama", None), ("obama", "print")]
+    assert "not tuned to this door" in _doctor(site, capsys)
+    secret = tmp_path / "secret"
+    secret.write_text(PASSPHRASE + "\n")
+    code, out, _ = run("export", str(tmp_path / "out"), "--passphrase-file", str(secret))
+    assert (code, "encrypted" in out) == (0, True)
+    assert "recordings  0" in run("forget")[1]
+    assert "recordings  2" in run("import", str(tmp_path / "out"), "--passphrase-file", str(secret))[1]
+    assert run("rollback")[0] == 2
+    assert run("tune", "obama")[0] == 2
+    assert run("record", "--genuine", "Not An Id", "--from", str(tmp_path / "c.avi"))[0] == 2
+
+
+def _doctor(site: Site, capsys) -> str:
+    main(["doctor", "-c", str(site.path)])
+    return capsys.readouterr().out
+
+
+def test_a_recording_before_the_running_doors_camera_opens_nothing(tmp_path):
+    clip(tmp_path / "clip.avi", ["obama2.jpg"], seconds=30, empty_s=0.1)
+    site = Site(tmp_path, camera={"source": f"file:{tmp_path / 'clip.avi'}", "loop": True})
+    with site.running():
+        site.wait_for("nobody is enrolled")
+        said = site.doord("pad", "record", "--genuine", "obama", "--seconds", "2").stdout
+        assert "1, 8 frames" in said
+        assert "AccessGranted" not in site.said
+    assert "8 frames recorded, genuine" in site.said
