@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from event_collector import COLLECTOR
-from events import SETTING, a_notice
+from events import SETTING, a_notice, told
 from signing import keys_of
 
 from edge.config import MqttConfig
@@ -32,6 +32,12 @@ def acted(folder: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
+def recorded(folder: Path) -> list[int]:
+    """Those in the ledger; of a batch the last were perhaps not acted upon when it was killed."""
+    path = folder / "events.db"
+    return [int(event.detail) for event in told(path) if event.kind == "CameraFault"] if path.exists() else []
+
+
 def run(folder: Path, port: int, count: int, rate: float) -> None:
     ledger = Ledger(folder / "events.db")
     desk = AckDesk("hq", "front", ledger, lambda: keys_of(COLLECTOR), lambda why: print(why, flush=True))
@@ -39,20 +45,20 @@ def run(folder: Path, port: int, count: int, rate: float) -> None:
     topics = wire.Topics("hq", "front")
     link = MqttLink(config, topics, ledger, simulation=True, acks=desk, retry_s=(0.1, 0.5))
     recorder = Recorder(ledger, lambda: SETTING, lambda: None, link.wake)
-    done = acted(folder)
-    told = os.open(folder / "acted", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    begin = 1 + max([-1, *acted(folder), *recorded(folder)])
+    act_on = os.open(folder / "acted", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     free = threading.Semaphore(AT_ONCE)
     recorder.start()
     link.start()
 
     def record(number: int) -> None:
         def act() -> None:
-            os.write(told, b"%d\n" % number)
+            os.write(act_on, b"%d\n" % number)
             free.release()
 
         recorder.post_then(a_notice(str(number), time.time()), None, act, float("inf"))
 
-    for number in range(done[-1] + 1 if done else 0, count):
+    for number in range(begin, count):
         if not free.acquire(timeout=60):
             raise SystemExit("the disk takes nothing")
         record(number)
