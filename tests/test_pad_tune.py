@@ -11,6 +11,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from broker import wait_until
 from conftest import PICTURES
 from door_site import Site, clip
 from pad_motion import STILL
@@ -20,7 +21,8 @@ from tuned_data import CROPS, SIZE, door
 
 from edge import __version__
 from edge.cli import main
-from edge.config import parse_config
+from edge.config import load_config, parse_config
+from edge.control import RemoteDesk
 from edge.disk import FileKey
 from edge.errors import EnrolmentError, GalleryError, ModelError, TuningRefused
 from edge.identity.pad import Limit
@@ -35,8 +37,10 @@ from edge.tuning import (
     Keep,
     LocalTuner,
     Record,
+    RecordedRow,
     Rollback,
     Show,
+    TuneState,
     origin_of,
     taker,
 )
@@ -293,13 +297,16 @@ def subsystem(tmp_path, more: str = "") -> PadSubsystem:
 
 
 def fitted_for(tmp_path, texture, tuner) -> None:
-    """Real features' size, so that the layer can score."""
-    wide = [
-        Recording(o.person, o.species, np.tile(o.features, (1, 20))[:, : PATTERNS + 3], 3) for o in door()
-    ]
-    for one in kept(wide, origin(tmp_path, texture)):
+    for one in kept(wide(), origin(tmp_path, texture)):
         tuner.do(Keep(one))
     tuner.do(Fit())
+
+
+def wide() -> list[Recording]:
+    """Of real features' size, so that the layer can score."""
+    return [
+        Recording(o.person, o.species, np.tile(o.features, (1, 20))[:, : PATTERNS + 3], 3) for o in door()
+    ]
 
 
 def test_a_tuned_model_judges_instead_of_the_texture_whose_score_is_still_told(
@@ -387,6 +394,42 @@ def test_the_command_records_clips_tells_what_is_missing_and_forgets(tmp_path, c
     assert run("record", "--genuine", "Not An Id", "--from", str(tmp_path / "c.avi"))[0] == 2
 
 
+class Scripted:
+    """Sibling of a tuner: the second recording fails once; `asked` is all it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def do(self, request, wanted=lambda: True):
+        self.asked.append(request)
+        if len(self.asked) == 2:
+            raise EnrolmentError("nobody was there")
+        rows = (RecordedRow("a", None, 60, "2026-01-01T00:00:00Z"),)
+        return TuneState(rows, None, None, None, False)
+
+
+def test_the_guide_asks_for_everybody_and_every_attack_again_until_it_is_good(tmp_path, capsys, monkeypatch):
+    site, tuner = Site(tmp_path), Scripted()
+    monkeypatch.setattr("edge.tools.local.open_tuner", lambda config, stack: tuner)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    answers = iter(["", "", "", "", "s", "", ""])
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    code = main(
+        ["pad", "tune", "ann", "bob", "--attacks", "phone,mask", "--seconds", "5", "-c", str(site.path)]
+    )
+    assert code == 0
+    assert tuner.asked == [
+        Record("ann", None, 5),
+        Record("bob", None, 5),
+        Record("bob", None, 5),
+        Record("ann", "phone", 5),
+        Record("ann", "mask", 5),
+        Record("bob", "mask", 5),
+        Fit(),
+    ]
+    assert "again: nobody was there" in capsys.readouterr().out
+
+
 def _doctor(site: Site, capsys) -> str:
     main(["doctor", "-c", str(site.path)])
     return capsys.readouterr().out
@@ -401,3 +444,22 @@ def test_a_recording_before_the_running_doors_camera_opens_nothing(tmp_path):
         assert "1, 8 frames" in said
         assert "AccessGranted" not in site.said
     assert "8 frames recorded, genuine" in site.said
+
+
+def test_a_fit_by_the_running_door_is_in_force_at_once_and_after_a_restart(tmp_path, texture):
+    site = Site(tmp_path)
+    loaded = load_config(site.path)
+    rows = [Recorded.of(own, origin_of(loaded, texture), "2026-01-01T00:00:00Z") for own in wide()]
+    with site.running():
+        wait_until(lambda: RemoteDesk.find(Path(loaded.socket)), "the door listens")
+        remote = RemoteDesk(Path(loaded.socket))
+        for one in rows:
+            remote.do(Keep(one))
+        fitted = remote.do(Fit())
+        assert (fitted.unused, fitted.model.people) == (None, 4)
+        assert "another tuned model is in force" in site.said
+        assert "in force    yes" in site.doord("pad", "show").stdout
+        with pytest.raises(TuningRefused, match="no model before"):
+            remote.do(Rollback())
+    pad = PadSubsystem(loaded, lambda: "enforce")
+    assert (list(pad.limits), pad.problem, pad.note) == (["tuned"], None, None)
