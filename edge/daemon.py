@@ -303,7 +303,9 @@ class Daemon:
         link = self.link
         if config.mqtt != before.mqtt or files != self._link_files:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
-        pad = self.pad if config.pad == before.pad else PadSubsystem(config, self.access.pad_mode)
+        # a tuned model is of one camera
+        same_eyes = (config.pad, config.camera) == (before.pad, before.camera)
+        pad = self.pad if same_eyes else PadSubsystem(config, self.access.pad_mode)
         if pad.problem is not None and self.pad.problem is None:
             raise ConfigError(f"pad: {pad.problem}")
         self.access.adopt(config)

@@ -461,5 +461,9 @@ def test_a_fit_by_the_running_door_is_in_force_at_once_and_after_a_restart(tmp_p
         assert "in force    yes" in site.doord("pad", "show").stdout
         with pytest.raises(TuningRefused, match="no model before"):
             remote.do(Rollback())
+        site.config["camera"] = {**site.config["camera"], "width": 1280, "height": 720}
+        site.write()
+        site.doord("reload")
+        site.wait_for("the tuned model is not used: width was 640, and is 1280")
     pad = PadSubsystem(loaded, lambda: "enforce")
     assert (list(pad.limits), pad.problem, pad.note) == (["tuned"], None, None)
