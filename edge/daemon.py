@@ -330,6 +330,7 @@ class Daemon:
         if self._stopped:
             return
         self._stopped = True
+        written_by = time.monotonic() + _LOCK_S + _THREADS_S + _DISK_S
         notify("STOPPING=1")
         self.door.stop(_LOCK_S)
         self.grabber.ask_to_stop()
@@ -341,7 +342,7 @@ class Daemon:
         if self._control is not None:
             self._control.close()
         self.attendant.tell("Stopped", "the service ends, the door is locked")  # after all who tell
-        self.recorder.stop(_DISK_S)
+        self.recorder.stop(max(_DISK_S, written_by - time.monotonic()))
         if self.member is not None:
             self.member.close(_GOODBYE_S / 4)
         self.link.close(_GOODBYE_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,18 @@ settings.load_profile("patient")
 settings.register_profile("thorough", max_examples=100_000, deadline=None)
 
 PICTURES = Path(__file__).parent / "pictures"
+
+# a shell that runs this in the background has the interrupt ignored, and every child would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """Whoever starts the log as the daemon does leaves it as it was to the next test."""
+    logger = logging.getLogger("edge")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="session")

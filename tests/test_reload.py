@@ -229,7 +229,10 @@ sys.exit(process.serve(daemon))
 
 @pytest.mark.parametrize("what", ["nothing", "camera", "models", "worker", "broker"])
 def test_whatever_hangs_a_stop_ends_locked_with_its_events_kept(site, tmp_path, what):
-    """In time, too: after 1.9 s the kernel ends the process (SIGALRM), as it may on a busy machine."""
+    """In time, too: after 1.9 s the kernel ends the process (SIGALRM), as it may on a busy machine.
+
+    Then the last event alone may be missing.
+    """
     if what == "broker":
         import socket
 
@@ -240,4 +243,5 @@ def test_whatever_hangs_a_stop_ends_locked_with_its_events_kept(site, tmp_path, 
     assert done.returncode in (0, -signal.SIGALRM), done.stderr
     assert (tmp_path / "lines").read_text() == "LOCK"
     log = site.doord("log", "show", "--json").stdout
-    assert "Stopped" in log
+    assert "Started" in log
+    assert "Stopped" in log or done.returncode == -signal.SIGALRM
