@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fakes import listen_in
 
 from edge.config import ModelsConfig, QualityConfig
 from edge.errors import ModelError
@@ -161,19 +162,7 @@ def test_drift_is_the_distance_of_unit_vectors_and_nan_for_what_has_no_norm():
 def test_the_picture_goes_in_as_rgb_scaled_by_the_manifest():
     entry = ENTRIES[SHELF.default("embedder")]
     model = Model(entry, SHELF.model_bytes(entry), 1)
-    fed = []
-
-    class Recorder:
-        def set_tensor(self, index, tensor):
-            fed.append(tensor)
-
-        def invoke(self):
-            pass
-
-        def get_tensor(self, index):
-            return np.zeros((1, 512), np.float32)
-
-    model._interpreter = Recorder()
+    fed = listen_in(model, 512)
     picture = np.zeros((160, 160, 3), np.uint8)
     picture[..., 0] = 255  # red
     model(picture)

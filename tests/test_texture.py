@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import listen_in
 
 from edge.errors import ModelError
 from edge.values import Face
@@ -232,19 +233,7 @@ def test_the_conversion_answers_as_onnx_does():
 
 def test_the_picture_goes_in_as_bgr_from_0_to_255():
     model = Model(ENTRY, SHELF.model_bytes(ENTRY), 1)
-    fed = []
-
-    class Recorder:
-        def set_tensor(self, index, tensor):
-            fed.append(tensor)
-
-        def invoke(self):
-            pass
-
-        def get_tensor(self, index):
-            return np.zeros((1, 3), np.float32)
-
-    model._interpreter = Recorder()
+    fed = listen_in(model, 3)
     model(np.full((128, 128, 3), (255, 7, 0), np.uint8))
     assert fed[0].shape == (1, 128, 128, 3)
     np.testing.assert_array_equal(fed[0][0, 5, 5], [0, 7, 255])

@@ -142,9 +142,12 @@ def source_date_epoch() -> int:
     """The time all files get: SOURCE_DATE_EPOCH, or the last commit's, or that of pyproject.toml."""
     if "SOURCE_DATE_EPOCH" in os.environ:
         return int(os.environ["SOURCE_DATE_EPOCH"])
-    done = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%ct"], capture_output=True, text=True,
-                          timeout=60, check=False)  # fmt: skip
-    return int(done.stdout) if done.returncode == 0 else int((ROOT / "pyproject.toml").stat().st_mtime)
+    newest = int((ROOT / "pyproject.toml").stat().st_mtime)
+    if shutil.which("git") is None:
+        return newest
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return int(done.stdout) if done.returncode == 0 else newest
 
 
 def _sum(path: Path) -> str:

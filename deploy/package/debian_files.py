@@ -33,6 +33,7 @@ Architecture: {target.debian_arch}
 Maintainer: {MAINTAINER}
 Installed-Size: {size_kib}
 Depends: {", ".join(depends)}
+{_recommends(target)}\
 Section: misc
 Priority: optional
 Doord-State-Format: {STATE_FORMAT}
@@ -46,13 +47,19 @@ Description: firmware service of an office door unit that opens by face
 """
 
 
+def _recommends(target: Target) -> str:
+    """Not a dependency: Raspberry Pi OS 13 has lgpio, Debian 13 has not and still simulates."""
+    names = ", ".join(target.from_debian.values())
+    return f"Recommends: {names}\n" if names else ""
+
+
 def depends(target: Target, site: Path) -> list[str]:
     """The packages needed, of Debian and its children: the interpreter, and what the wheels link to.
 
     Raises LookupError: a library that neither a wheel nor a package of the table has.
     """
     needed = {_package_of(library) for library in _linked(site)} - {""}
-    return [f"python{target.python}", "systemd (>= 249)", *sorted(needed), *target.from_debian.values()]
+    return [f"python{target.python}", "systemd (>= 249)", *sorted(needed)]
 
 
 def _package_of(library: str) -> str:

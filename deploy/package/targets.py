@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCKS = Path(__file__).resolve().parent / "lock"
 GLIBC = "2.34"  # lgpio's wheels ask for it; Ubuntu 22.04 has 2.35, Debian 12 2.36
 _OLDER_GLIBC = ("2_31", "2_28", "2_27", "2_26", "2_24", "2_17")  # what wheels are tagged with in the wild
-_FROM_DEBIAN = {"3.13": {"lgpio": "python3-lgpio"}}  # no wheel for this Python; Debian 13 has a package
+_FROM_DEBIAN = {
+    "3.13": {"lgpio": "python3-lgpio"}
+}  # no wheel for this Python; Raspberry Pi OS 13 has a package, Debian 13 none
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ def unpack(wheel: Path, into: Path) -> None:
 
 
 def _place(path: PurePosixPath) -> PurePosixPath | None:
-    """Where a member goes below site-packages; None: nowhere (scripts, headers, data)."""
+    """Where a member goes below site-packages; None: nowhere (scripts, headers, data, stray bytecode)."""
+    if "__pycache__" in path.parts:
+        return None
     if not path.parts[0].endswith(".data"):
         return path
     return PurePosixPath(*path.parts[2:]) if path.parts[1] in ("purelib", "platlib") else None

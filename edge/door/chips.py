@@ -255,7 +255,9 @@ def _lgpio_chip(path: str, offsets: frozenset[int]) -> Chip:
         import lgpio
         from gpiozero.pins import lgpio as pins
     except ImportError as error:
-        raise LineError(f"{path}: lgpio is missing ({error}): pip install 'doord[gpio]'") from error
+        raise LineError(
+            f"{path}: lgpio is missing ({error}): pip install 'doord[gpio]' or apt-get install python3-lgpio"
+        ) from error
     except OSError as error:  # it makes .lgd-nfy* in the working directory
         raise LineError(f"{path}: lgpio needs a writable working directory: {error}") from error
     number = int(path[len("/dev/gpiochip") :])  # lgpio knows chips by number only
