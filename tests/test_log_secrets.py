@@ -141,7 +141,8 @@ def test_it_reads_like_a_story_and_its_levels_mean_something(run):
     for order in (["Started", "GalleryApplied", "AccessGranted", "Stopped"], ["BrokerConnected", "Armed"]):
         assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
     granted = kinds.index("AccessGranted")
-    after = [r["MESSAGE"] for r in journal.records if "KIND" in r][granted - 1 : granted + 2]
+    # the door's line comes from its own thread, beside the event's
+    after = [r["MESSAGE"] for r in journal.records if "KIND" in r][granted - 1 :]
     assert any(message.startswith("door Accessed, lock unlocked") for message in after)
     levels = {record["KIND"]: record["PRIORITY"] for record in journal.records if "KIND" in record}
     assert {levels["AccessGranted"], levels["AccessDenied"], levels["CommandObeyed"]} == {"6"}
