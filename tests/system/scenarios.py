@@ -70,6 +70,7 @@ class Bench:
             "simulation": True,
             "door": {"relay": {"line": 17}, "unlock_s": 0.5},
             "camera": {"source": "file:/srv/clip.avi", "loop": True},
+            "pad": {"mode": "monitor"},  # the clip is of photographs
             "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
             **changes,
         }
