@@ -106,7 +106,8 @@ def configuration(folder: Path, pad: str) -> Config:
                 "socket": str(folder / "control.sock"),
                 "door": {"relay": {"line": 17}, "unlock_s": 0.2},
                 "decision": {"cooldown_s": 1, "fpir_accepted_by": "the benchmark"},
-                "pad": {"mode": pad},
+                # how long it takes is measured, not what passes: the visitor is a photograph
+                "pad": {"mode": pad, "live": -99, "unsure": -99},
             }
         )
     )
