@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
+_COLUMNS = ("| what | found | at most |", "|---|---|---|")
 
 
 class Machine:
@@ -130,3 +132,11 @@ def wait_for(so: Callable[[], T], what: str, within_s: float) -> T:
         if time.monotonic() > until:
             raise AssertionError(f"waited {within_s:g} s in vain for: {what}")
         time.sleep(0.05)
+
+
+def write_table(path: Path, title: str, about: str, rows: Iterable[tuple[str, str, str]]) -> None:
+    """The figures of a run: what, found, at most."""
+    today = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}"
+    head = [f"# {title}, last run", "", f"{today}, {about}", "", *_COLUMNS]
+    table = [f"| {what} | {found} | {at_most} |" for what, found, at_most in rows]
+    path.write_text("\n".join([*head, *table, ""]))

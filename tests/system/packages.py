@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
 import shutil
@@ -19,7 +18,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 import yaml  # noqa: E402
 from door_site import PICTURES, clip  # noqa: E402
-from machine import Machine, wait_for  # noqa: E402
+from machine import Machine, wait_for, write_table  # noqa: E402
 
 CACHE = HERE.parent.parent / ".cache" / "packages"
 UNIT = "doord.service"
@@ -314,18 +313,8 @@ def flipped(data: bytes) -> bytes:
 
 def write_result(path: Path, life: Life, took_s: float) -> None:
     """The figures as a table."""
-    lines = [
-        "# The package in a fresh Debian 12, last run",
-        "",
-        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, {platform.machine()}, 2 cores"
-        f" with other work beside; {took_s:.0f} s. `tests/system/packages`",
-        "",
-        "| what | found | at most |",
-        "|---|---|---|",
-        *(f"| {what} | {found} | {at_most} |" for what, found, at_most, _ in life.rows),
-        "",
-    ]
-    path.write_text("\n".join(lines))
+    about = f"{platform.machine()}, 2 cores with other work beside; {took_s:.0f} s. `tests/system/packages`"
+    write_table(path, "The package in a fresh Debian 12", about, (row[:3] for row in life.rows))
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import platform
 import re
@@ -25,7 +24,7 @@ import msgspec  # noqa: E402
 import yaml  # noqa: E402
 from broker import Broker  # noqa: E402
 from door_site import PICTURES, clip  # noqa: E402
-from machine import Machine, wait_for  # noqa: E402
+from machine import Machine, wait_for, write_table  # noqa: E402
 
 CACHE = HERE.parent.parent / ".cache" / "system"
 CONFIG, STATE, RECORD = "/etc/doord/config.yaml", "/var/lib/doord", "/var/lib/doord/record"
@@ -444,18 +443,10 @@ def play(bench: Bench, only: str) -> list[str]:
 def write_result(path: Path, bench: Bench, took_s: float) -> None:
     """The figures as a table."""
     systemd = bench.machine.run("systemctl", "--version", code=0).stdout.split()[1]
-    lines = [
-        "# The units in a container, last run",
-        "",
-        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, systemd {systemd}, Debian 12, "
-        f"{platform.machine()}, {os.cpu_count()} cores with other work beside; {took_s:.0f} s.",
-        "",
-        "| what | found | at most |",
-        "|---|---|---|",
-        *(f"| {row.what} | {row.found} | {row.at_least} |" for row in bench.rows),
-        "",
-    ]
-    path.write_text("\n".join(lines))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores with other work beside"
+    about = f"systemd {systemd}, Debian 12, {machine}; {took_s:.0f} s."
+    rows = ((row.what, row.found, row.at_least) for row in bench.rows)
+    write_table(path, "The units in a container", about, rows)
 
 
 def main() -> int:
