@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,12 +84,20 @@ class Machine:
     """One running QEMU. `folder` has its sockets, its console and its third serial port's output."""
 
     def __init__(
-        self, guest: Path, disk: Path, folder: Path, code: Path, state: str | None, steady: bool = False
+        self,
+        guest: Path,
+        disk: Path,
+        folder: Path,
+        code: Path,
+        state: str | None,
+        steady: bool = False,
+        more: Sequence[str] = (),
     ) -> None:
         """Start it; from the kept `state`, or by a boot when that is None.
 
         `steady`: one processor whose clock counts its instructions (2 ns each), so that the guest's
         milliseconds are even however busy the host is. A state is of a machine of its own kind.
+        `more` options of QEMU's: memory, another disk.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -97,7 +105,7 @@ class Machine:
         for name in ("qmp", "agent"):
             (folder / name).unlink(missing_ok=True)
         self._process = subprocess.Popen(
-            _command(guest, disk, folder, code, steady) + (["-loadvm", state] if state else []),
+            [*_command(guest, disk, folder, code, steady), *more, *(["-loadvm", state] if state else [])],
             stdin=subprocess.DEVNULL,
             stdout=(folder / "qemu.log").open("wb"),
             stderr=subprocess.STDOUT,
@@ -136,6 +144,13 @@ class Machine:
     def console(self) -> str:
         """The end of what the guest's kernel and systemd said."""
         return (self.folder / "console").read_text(errors="replace")[-1500:]
+
+    def await_end(self, within_s: float) -> None:
+        """Wait until it has stopped or would start again by itself. Raises VmError: it does neither."""
+        try:
+            self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise VmError(f"the machine still runs after {within_s:g} s; console: {self.console()}") from None
 
     def kill(self) -> None:
         """As if the power went: nothing in the guest is told. May be called twice."""

@@ -65,7 +65,9 @@ settle_guest() {
   printf '%s\n' virtio_pci virtio_blk ext4 >>"$tree/etc/initramfs-tools/modules"
   chroot "$tree" update-initramfs -u
   rm -rf "$tree"/usr/src/* "$tree"/usr/lib/gcc "$tree"/usr/share/{doc,man,locale} "$tree"/var/cache/apt/*
-  rm -rf "$tree"/usr/lib/modules/*/kernel/{drivers/{net,gpu,media,infiniband,scsi,usb,staging,iio,hid,ata},sound,net,arch}
+  rm -rf "$tree"/usr/lib/modules/*/kernel/{drivers/{net,gpu,infiniband,scsi,usb,staging,iio,hid,ata},sound,net,arch}
+  # of the cameras' drivers what vivid needs, a camera without hardware
+  rm -rf "$tree"/usr/lib/modules/*/kernel/drivers/media/{dvb-core,dvb-frontends,firewire,i2c,mmc,pci,platform,radio,spi,tuners,usb}
   chroot "$tree" depmod "$(basename "$tree"/usr/lib/modules/*)"
   install -D -m 755 tests/vm/guest/agent.py "$tree/opt/agent.py"
   cat >"$tree/etc/systemd/system/agent.service" <<'UNIT'

@@ -15,15 +15,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from ledger_cuts import Judge, disk_figure, wrong_on_disk
 from machine import READY, Machine, VmError, code_disk, running
 from power_cuts import Life, differing, last_or_next, live, stall
+from rows import Row, table
+from unit_life import Unit
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -42,16 +43,6 @@ STATE = ("config", "gallery", "cards", "failures", "lockdown")
 COUNTS = ("counter", "starts")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    least: str
-    figure: str
-    right: bool
-
-
 class Guest:
     """Where this run's machines live, and how to start one."""
 
@@ -65,9 +56,11 @@ class Guest:
         backing = ("-F", "qcow2", "-b", str((image / "root.qcow2").resolve()))
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self._disk)], check=True)
 
-    def machine(self, state: str | None, steady: bool = False) -> AbstractContextManager[Machine]:
-        """A machine for a `with` block: from a kept state, or by a boot (None)."""
-        return running(self.image, self._disk, self.folder, self._code, state, steady)
+    def machine(
+        self, state: str | None, steady: bool = False, more: Sequence[str] = ()
+    ) -> AbstractContextManager[Machine]:
+        """A machine for a `with` block: from a kept state, or by a boot (None). `more`: see Machine."""
+        return running(self.image, self._disk, self.folder, self._code, state, steady, more)
 
 
 def script(machine: Machine, name: str, *arguments: str, timeout_s: float) -> dict:
@@ -284,6 +277,12 @@ def frames(guest: Guest) -> list[Row]:
     ]
 
 
+def unit(guest: Guest) -> list[Row]:
+    """The package on a fresh system: installed, booted, used, broken, cut off."""
+    fresh = Guest(guest.image, guest.folder / "unit")
+    return Unit(lambda more: fresh.machine(None, more=more), fresh.folder).rows()
+
+
 @contextlib.contextmanager
 def busy_host() -> Iterator[None]:
     """Every core of this machine burns for the block's time."""
@@ -319,16 +318,10 @@ SCENARIOS: dict[str, Callable[[Guest], list[Row]]] = {
     "site": site,
     "ledger": ledger,
     "disk": disk,
+    "unit": unit,
     "frames": frames,
     "busy": busy,
 }
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown."""
-    cells = [(row.what, row.least, row.figure, "pass" if row.right else "FAIL") for row in rows]
-    head = [("what", "at least", "result", ""), ("---",) * 4]
-    return "\n".join(f"| {' | '.join(line)} |" for line in head + cells)
 
 
 def run(guest: Guest, names: list[str]) -> list[Row]:
