@@ -114,7 +114,8 @@ def until_armed() -> dict:
     began = time.monotonic()
     while words() != "armed" and time.monotonic() < began + AGAIN_S:
         time.sleep(0.5)
-    return {"armed_after_s": round(time.monotonic() - began, 1), "words": words()}
+    after_s = round(time.monotonic() - began, 1)
+    return {"armed_after_s": after_s, "words": words(), "restarts": int(show("NRestarts"))}
 
 
 def lines() -> dict:
