@@ -41,6 +41,8 @@ class PadLayer(Protocol):
 
     name: str
     """In events, tables and configuration."""
+    looks_back: bool
+    """Whether its score rests on the frames it was given before, and not on this one alone."""
 
     def score(self, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> float:
         """How alive a face of an (H, W, 3) RGB frame looks: larger is more alive; NaN: no verdict.

@@ -23,8 +23,9 @@ PICTURE = pixels(1)
 class Layer:
     """Sibling of a layer: gives what it was told, `asked` has the times."""
 
-    def __init__(self, name: str, *scores: float | ModelError) -> None:
+    def __init__(self, name: str, *scores: float | ModelError, looks_back: bool = False) -> None:
         self.name = name
+        self.looks_back = looks_back
         self.left = list(scores)
         self.asked: list[float] = []
 
@@ -46,6 +47,34 @@ def test_frames_are_scored_a_quarter_of_a_second_apart():
     for i in range(30):
         check(PICTURE, FACE, i / 30)
     assert layer.asked == pytest.approx([0, 7 / 30, 14 / 30, 21 / 30, 28 / 30])
+
+
+def test_a_frame_without_a_verdict_is_followed_by_the_next_at_once():
+    cut_off = [math.nan] * 3
+    texture, still = Layer("texture", *cut_off), Layer("still", looks_back=True)
+    check = PadCheck([texture, still], 0.25, lambda: True)
+    found = [check(PICTURE, FACE, i / 30) for i in range(12)]
+    assert texture.asked == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30, 10 / 30])
+    assert still.asked == texture.asked[3:]  # what looks back is as costly as it is often asked
+    assert found[3] == {"texture": 1.0, "still": 1.0}
+    assert found[0] is not None
+    assert all(map(math.isnan, found[0].values()))
+
+
+def test_a_layer_that_fails_is_not_asked_about_each_frame():
+    layer = Layer("texture", ModelError("the runtime refused"))
+    check = PadCheck([layer], 0.25, lambda: True)
+    for i in range(8):
+        check(PICTURE, FACE, i / 30)
+    assert layer.asked == pytest.approx([0, 7 / 30])
+
+
+def test_a_layer_that_looks_back_has_no_verdict_at_first_and_is_asked_at_its_own_pace():
+    still = Layer("still", math.nan, math.nan, looks_back=True)
+    check = PadCheck([Layer("texture"), still], 0.25, lambda: True)
+    for i in range(8):
+        check(PICTURE, FACE, i / 30)
+    assert still.asked == pytest.approx([0, 7 / 30])
 
 
 def test_nothing_is_scored_that_nobody_wants():

@@ -22,9 +22,14 @@ class PadCheck:
     """The layers of this door. Belongs to the vision thread; `problem` may be read by any."""
 
     def __init__(self, layers: Sequence[PadLayer], every_s: float, wanted: Callable[[], bool]) -> None:
-        """A frame is scored when the one before was `every_s` earlier, and scores are `wanted`."""
+        """A frame is scored when the one before was `every_s` earlier, and scores are `wanted`.
+
+        A frame on which a layer that sees it alone has no verdict (a face cut off by the edge, too
+        dark) is none of them: the next is asked about at once.
+        """
         self.problem: str | None = None  # why the newest face that was asked about has no score
-        self._layers = layers
+        self._alone = [layer for layer in layers if not layer.looks_back]
+        self._over_time = [layer for layer in layers if layer.looks_back]
         self._apart_s = _APART * every_s
         self._wanted = wanted
         self._last = float("-inf")
@@ -32,18 +37,21 @@ class PadCheck:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the layers."""
-        return tuple(layer.name for layer in self._layers)
+        return tuple(layer.name for layer in (*self._alone, *self._over_time))
 
     def __call__(self, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> Mapping[str, float] | None:
         """Each layer's score of a face of an (H, W, 3) RGB frame taken at `taken_at` (s, monotonic).
 
         NaN: the layer has no verdict; None: this frame is not scored.
         """
-        if not self._layers or not taken_at - self._last >= self._apart_s or not self._wanted():
+        if not self.names or not taken_at - self._last >= self._apart_s or not self._wanted():
             return None
-        self._last = taken_at
         self.problem = None
-        return {layer.name: self._score(layer, pixels, face, taken_at) for layer in self._layers}
+        scores = {layer.name: self._score(layer, pixels, face, taken_at) for layer in self._alone}
+        if any(map(math.isnan, scores.values())) and self.problem is None:
+            return scores | {layer.name: math.nan for layer in self._over_time}
+        self._last = taken_at
+        return scores | {layer.name: self._score(layer, pixels, face, taken_at) for layer in self._over_time}
 
     def _score(self, layer: PadLayer, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> float:
         try:

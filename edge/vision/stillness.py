@@ -41,6 +41,7 @@ class Stillness:
     """Port PadLayer. Not thread-safe; remembers one face over the last second."""
 
     name = "stillness"
+    looks_back = True
 
     def __init__(self) -> None:
         """Nothing seen yet."""

@@ -31,6 +31,7 @@ class Texture:
     """Port PadLayer over one or several models, each of which counts the same. Not thread-safe."""
 
     name = "texture"
+    looks_back = False
 
     def __init__(self, models: Sequence[Model]) -> None:
         """Raises ModelError: no model, or one whose entry does not say how it looks or answers."""

@@ -37,6 +37,7 @@ class Tuned:
     """Port PadLayer over a linear model of `features`. Not thread-safe."""
 
     name = "tuned"
+    looks_back = False
 
     def __init__(self, texture: Texture, weights: NDArray[np.float64], bias: float) -> None:
         """`weights`: one per feature. Raises ModelError: not finite."""
