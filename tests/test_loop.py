@@ -38,7 +38,7 @@ def loop(*seeds: int, live: bool = True, look=None, gallery=GALLERY) -> VisionLo
     frames = Frames(*(Frame(pixels(seed), i * 0.1) for i, seed in enumerate(seeds)))
     now = iter(np.arange(1000) * 0.1)
 
-    def see(picture, taken_at):
+    def see(picture, taken_at, known):
         return Look([FACE], FACE, None, None, Probe(VECTOR, "m", taken_at))
 
     health = CameraHealth(CameraConfig(), live=live)
@@ -62,6 +62,20 @@ def test_a_compared_face_carries_its_match_and_the_search_time():
     assert "search" in observation.stages_ms
 
 
+@pytest.mark.parametrize(("gallery", "knows"), [(GALLERY, [True, False, False]), (None, [False] * 3)])
+def test_whom_the_gallery_has_nearby_is_known(gallery, knows):
+    asked: list[bool] = []
+
+    def see(picture, taken_at, known):
+        away = np.eye(2, 8, dtype=np.float32)[1]
+        broken = np.full(8, np.nan, np.float32)
+        asked.extend(known(Probe(vector, "m", taken_at)) for vector in (VECTOR, away, broken))
+        return Look([])
+
+    loop(1, look=see, gallery=gallery).step()
+    assert asked == knows
+
+
 def test_without_a_gallery_a_face_is_unauthorized_and_not_searched():
     observation = loop(1, gallery=None).step().observation
     assert (observation.refused, observation.match) == (Reason.UNAUTHORIZED, None)
@@ -72,7 +86,7 @@ def test_without_a_gallery_a_face_is_unauthorized_and_not_searched():
     [(Look([]), None), (Look([FACE], FACE, None, "too dark"), Reason.LOW_QUALITY)],
 )
 def test_no_face_and_a_poor_face_are_observations_too(look, refused):
-    observation = loop(1, look=lambda picture, at: look).step().observation
+    observation = loop(1, look=lambda picture, at, known: look).step().observation
     assert (observation.probe, observation.refused) == (None, refused)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from edge.config import QualityConfig
 from edge.values import Face, Quality
-from edge.vision.quality import measure, pick_face, shortcoming
+from edge.vision.quality import measure, ranked, shortcoming
 
 GOOD = Quality(eye_distance_px=60, sharpness=300, exposure=120, contrast=50, yaw=0.02, pitch=0.6)
 SIZE = (640, 480)
@@ -23,28 +23,39 @@ def face(
     return Face((x, y, w, w), points.astype(np.float32), 0.9)
 
 
-def test_no_face_is_picked_from_none():
-    assert pick_face([], SIZE) is None
+def first(faces: list[Face]) -> Face:
+    return ranked(faces, SIZE)[0]
 
 
-def test_the_largest_face_is_picked():
+def test_nobody_is_asked_about_where_no_face_is():
+    assert ranked([], SIZE) == []
+
+
+def test_the_largest_face_is_first():
     near, far = face(400, 200, 200), face(300, 200, 100)
-    assert pick_face([far, near], SIZE) is near
+    assert first([far, near]) is near
 
 
-def test_of_nearly_equal_faces_the_more_central_is_picked():
+def test_of_nearly_equal_faces_the_more_central_is_first():
     side, centre = face(0, 140, 210), face(220, 140, 200)
-    assert pick_face([side, centre], SIZE) is centre
+    assert first([side, centre]) is centre
 
 
 def test_a_small_central_face_does_not_beat_a_large_one_at_the_side():
     side, centre = face(0, 140, 210), face(270, 190, 100)
-    assert pick_face([centre, side], SIZE) is side
+    assert first([centre, side]) is side
 
 
-def test_the_order_of_detection_does_not_change_the_pick():
+def test_the_order_of_detection_does_not_change_who_is_first():
     faces = [face(0, 0, 100), face(270, 190, 95), face(500, 300, 99)]
-    assert {id(pick_face(list(order), SIZE)) for order in (faces, faces[::-1])} == {id(faces[1])}
+    assert {id(first(list(order))) for order in (faces, faces[::-1])} == {id(faces[1])}
+
+
+def test_behind_the_first_come_those_at_least_half_as_wide_by_width_three_in_all():
+    widths = (100, 49, 70, 51, 60)
+    faces = [face(i * 120, 200, width) for i, width in enumerate(widths)]
+    assert [one.box[2] for one in ranked(faces, SIZE)] == [100, 70, 60]
+    assert ranked(faces[:2], SIZE) == faces[:1]
 
 
 def test_a_good_face_passes():

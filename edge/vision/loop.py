@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.identity.match import search
 from edge.values import DISTANCE_CEILING, Face, Frame, Gallery, Match, Observation, Probe, Reason
-from edge.vision.pipeline import Look, Stopwatch
+from edge.vision.pipeline import Known, Look, Stopwatch
 
 _T = TypeVar("_T")
 _POLL_S = 0.1  # how long a missing frame may delay the clock of a running attempt
@@ -59,7 +59,7 @@ class VisionLoop:
         self,
         frames: Frames,
         health: Health,
-        look: Callable[[NDArray[np.uint8], float], Look],
+        look: Callable[[NDArray[np.uint8], float, Known], Look],
         gallery: Callable[[], Gallery | None],
         clock: Callable[[], float] = time.monotonic,
         pad: PadScorer | None = None,
@@ -86,7 +86,7 @@ class VisionLoop:
         fault = None if self._frames.ended else self._health.fault(now)
         if frame is None or not counts or fault is not None:
             return Seen(None, fault)
-        look = self._look(frame.pixels, frame.taken_at)
+        look = self._look(frame.pixels, frame.taken_at, self._knows)
         sitting = self._sitting
         if sitting is not None:
             sitting.offer(frame, look, now)
@@ -109,10 +109,14 @@ class VisionLoop:
         refused = Reason.UNAUTHORIZED if match is None else None
         return Observation(frame.taken_at, probe, match, refused, look.face, look.stages_ms | watch.laps_ms)
 
+    def _knows(self, probe: Probe) -> bool:
+        """Whether the gallery has somebody within the threshold's ceiling; no decision."""
+        gallery = self._gallery()
+        return gallery is not None and _is_near(search(probe, gallery))
+
     def _scored(self, frame: Frame, probe: Probe, face: Face, match: Match | None) -> Probe:
         """The probe with what presentation-attack detection says of it, where that can matter."""
-        is_near = match is None or (match.best is not None and match.best.distance < DISTANCE_CEILING)
-        if self._pad is None or not is_near:
+        if self._pad is None or not (match is None or _is_near(match)):
             return probe
         return replace(probe, pad=self._pad(frame.pixels, face, frame.taken_at))
 
@@ -143,6 +147,10 @@ class VisionLoop:
                 return sitting.wait(timeout_s, wanted)
             finally:
                 self._sitting = None
+
+
+def _is_near(match: Match | None) -> bool:
+    return match is not None and match.best is not None and match.best.distance < DISTANCE_CEILING
 
 
 class _Sitting(Generic[_T]):

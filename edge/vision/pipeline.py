@@ -1,10 +1,12 @@
-"""One picture through the models: detect -> pick -> align -> gate -> embed."""
+"""One picture through the models: detect -> rank -> align -> gate -> embed."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from edge.values import Face, Probe, Quality
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
 from edge.vision.manifest import ModelEntry, ModelShelf
-from edge.vision.quality import measure, pick_face, shortcoming
+from edge.vision.quality import measure, ranked, shortcoming
 from edge.vision.selftest import load_model
 
 
@@ -30,6 +32,10 @@ class Look:
     shortcoming: str | None = None  # why it did not pass the gate
     probe: Probe | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+Known = Callable[[Probe], bool]
+"""Whether the gallery knows somebody."""
 
 
 class Pipeline:
@@ -55,31 +61,43 @@ class Pipeline:
         """Another gate from the next picture on; from any thread."""
         self._gate = gate
 
-    def __call__(self, pixels: NDArray[np.uint8], taken_at: float = 0.0) -> Look:
-        """Look at an (H, W, 3) RGB picture. Raises ModelError."""
-        with self._lock:
-            return self._look(pixels, taken_at)
+    def __call__(self, pixels: NDArray[np.uint8], taken_at: float = 0.0, known: Known | None = None) -> Look:
+        """Look at an (H, W, 3) RGB picture.
 
-    def _look(self, pixels: NDArray[np.uint8], taken_at: float) -> Look:
+        Asked about is the face `quality.ranked` puts first; with `known`, and where there are several,
+        the first of them that passes the gate and is known, if one is.
+
+        Raises:
+            ModelError: the runtime refused the picture.
+        """
+        with self._lock:
+            return self._look(pixels, taken_at, known)
+
+    def _look(self, pixels: NDArray[np.uint8], taken_at: float, known: Known | None) -> Look:
         watch = Stopwatch()
         faces = self._detector(pixels)
         watch.lap("detect")
-        face = pick_face(faces, (pixels.shape[1], pixels.shape[0]))
-        if face is None:
-            return Look(faces, stages_ms=watch.laps_ms)
+        candidates = ranked(faces, (pixels.shape[1], pixels.shape[0]))
+        looks = (self._look_at(face, pixels, taken_at, watch) for face in candidates)  # each when asked for
+        asked = first = next(looks, Look(faces))
+        if known is not None and len(candidates) > 1:
+            asked = next((look for look in chain([first], looks) if look.probe and known(look.probe)), first)
+        return replace(asked, faces=faces, stages_ms=watch.laps_ms)
+
+    def _look_at(self, face: Face, pixels: NDArray[np.uint8], taken_at: float, watch: Stopwatch) -> Look:
+        """One face of a picture."""
         crop = self.embedder.align(pixels, face)
         quality = measure(face, crop)
         short = shortcoming(quality, self._gate)
         watch.lap("align")
         if short is not None:
-            return Look(faces, face, quality, short, stages_ms=watch.laps_ms)
+            return Look([face], face, quality, short)
         try:
             vector = self.embedder.embed(crop)
-        except ModelError as error:  # this face alone: no other frame has to suffer
-            return Look(faces, face, quality, str(error), stages_ms=watch.laps_ms)
+        except ModelError as error:  # this face alone: no other has to suffer
+            return Look([face], face, quality, str(error))
         watch.lap("embed")
-        probe = Probe(vector, self.embedder.model, taken_at, quality)
-        return Look(faces, face, quality, None, probe, watch.laps_ms)
+        return Look([face], face, quality, None, Probe(vector, self.embedder.model, taken_at, quality))
 
 
 def chosen(shelf: ModelShelf, models: ModelsConfig) -> tuple[ModelEntry, ModelEntry]:
@@ -97,7 +115,7 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """The stage that ends now."""
+        """The stage that ends now; another of its name before is counted in."""
         now = time.perf_counter()
-        self.laps_ms[stage] = round((now - self._last) * 1000, 3)
+        self.laps_ms[stage] = round(self.laps_ms.get(stage, 0.0) + (now - self._last) * 1000, 3)
         self._last = now
