@@ -1,11 +1,12 @@
 """What each PAD layer and all together let pass, per species: the README's table.
 
-    .venv/bin/python deploy/measure_pad.py FOLDER [--layers texture,stillness] [--own-face]
+    .venv/bin/python deploy/measure_pad.py FOLDER [--layers texture,stillness] [--enrolled]
 
 FOLDER is what deploy/pad_attacks.py made, or any that `doord evaluate --pad` reads; detector, gate,
 frame spacing and figures are that command's. Printed: a table in Markdown, worst species first,
-and which genuine clips are refused. `--own-face` looks at the uppermost large face where the door
-would look at the largest: clothes with a face on them then do not count as their wearer.
+and which genuine clips are refused. `--enrolled` knows the people of the genuine clips, as a door's
+gallery does, which of several faces asks about the known one: a face on somebody's clothes then
+does not stand for their wearer.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from edge.evaluate.pad import Judged, Share
 from edge.evaluate.pad_report import PadReport, Setting
 from edge.evaluate.pad_run import PadOptions, judge
 from edge.evaluate.pad_score import score_all
-from edge.evaluate.presentations import open_presentations
+from edge.evaluate.presentations import Presentation, frames, open_presentations
 from edge.progress import bar
-from edge.values import Probe
+from edge.values import DISTANCE_CEILING, Probe
 from edge.vision.pipeline import Look, Pipeline
 from edge.vision.quality import measure, shortcoming
 
+_ENROL_EVERY = 15  # frames of a genuine clip, half a second
+
 
 class OwnFace:
-    """A pipeline that asks about the uppermost large face."""
+    """A pipeline that asks about the uppermost large face, as who enrols somebody sees to it."""
 
     def __init__(self, pipeline: Pipeline, gate: QualityConfig) -> None:
         self._pipeline, self._gate = pipeline, gate
@@ -54,6 +57,38 @@ class OwnFace:
         return Look(
             seen.faces, faces[0], quality, None, Probe(embedder.embed(crop), embedder.model, 0.0, quality)
         )
+
+
+class Door:
+    """The door's eyes, at a door where the people of the genuine clips are enrolled."""
+
+    def __init__(self, pipeline: Pipeline, gate: QualityConfig) -> None:
+        self._pipeline, self._own = pipeline, OwnFace(pipeline, gate)
+        self.people: dict[str, NDArray[np.float32]] = {}
+
+    def enrol(self, everybody: Sequence[Presentation], fps: float) -> None:
+        """Know everybody by a few frames of each genuine clip, as a sitting would."""
+        vectors: dict[str, list[NDArray[np.float32]]] = {}
+        for shown in everybody:
+            if shown.species is None:
+                for i, frame in enumerate(frames(shown.path, fps)):
+                    if i % _ENROL_EVERY == 0 and (probe := self._own(frame.pixels).probe):
+                        vectors.setdefault(shown.person, []).append(probe.vector)
+        for person, own in vectors.items():
+            mean = np.mean(own, axis=0)
+            self.people[person] = np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Look:
+        """Look at a picture. Raises ModelError."""
+        return self._pipeline(pixels, known=self._knows)
+
+    def _knows(self, probe: Probe) -> bool:
+        return any(is_of(probe, person) for person in self.people.values())
+
+
+def is_of(probe: Probe, person: NDArray[np.float32]) -> bool:
+    """Whether a probe is near enough to a person's template (D,)."""
+    return bool(np.linalg.norm(probe.vector - person) < DISTANCE_CEILING)
 
 
 def markdown(report: PadReport) -> list[str]:
@@ -99,14 +134,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", default=",".join(LAYERS))
-    parser.add_argument("--own-face", action="store_true")
+    parser.add_argument("--enrolled", action="store_true")
     options = parser.parse_args()
     gate = QualityConfig()
     layers, models = pad_layers(ModelsConfig(), options.layers.split(","))
     pipeline = Pipeline.load(ModelsConfig(), gate)
     told = PadOptions(options.folder)
-    look = OwnFace(pipeline, gate) if options.own_face else pipeline
-    scored = score_all(open_presentations(told.source), look, layers, told.pace, bar("presentations"))
+    presentations = open_presentations(told.source)
+    door = Door(pipeline, gate)
+    if options.enrolled:
+        door.enrol(presentations, told.pace.folder_fps)
+    scored = score_all(presentations, door, layers, told.pace, bar("presentations"))
     report = judge(told, scored, models)
     thresholds = {name: float(value) for s in report.settings for name, value in s.thresholds.items()}
     print(*markdown(report), *refused(scored.presented, thresholds), *report.lines(), sep="\n")

@@ -1,11 +1,11 @@
 """What a tune at the door is worth: some people's clips and attacks to fit to, all others' to judge.
 
-    .venv/bin/python deploy/measure_pad_tune.py FOLDER --fit eat,hungry [--own-face] [--refilmed]
+    .venv/bin/python deploy/measure_pad_tune.py FOLDER --fit eat,hungry [--refilmed]
 
 FOLDER is what `deploy/pad_attacks.py CLIPS FOLDER --by-face` made. Fitted as `doord pad fit` does, to the
 genuine clips and the attacks of the people of --fit; judged on the first attempt (3 frames, 0.25 s apart)
-of all that shows anybody else. A frame counts when its face is near enough to the person's own, as at a
-door; `--own-face` looks at the uppermost large face where the door would look at the largest.
+of all that shows anybody else. A frame counts when the face the door asks about, whose gallery has all these
+people, is near enough to the person's own.
 
 `--refilmed` is the harder question: genuine clips went through a codec of their own and attacks through
 the synthetic camera, which a fit could learn instead of skin. So the genuine ones are filmed by the same
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measure_pad import OwnFace
+from measure_pad import Door, is_of
 from numpy.typing import NDArray
 from pad_optics import expose, to_linear
 from pad_species import draw
@@ -35,7 +35,7 @@ from edge.identity.tuning import Recording, Tuning, tune
 from edge.liveness import load_texture
 from edge.progress import bar
 from edge.shares import Share
-from edge.values import DISTANCE_CEILING, Frame, read_only
+from edge.values import Frame, read_only
 from edge.vision.pipeline import Pipeline
 from edge.vision.tuned import features
 
@@ -67,30 +67,20 @@ def refilmed(shown: Presentation) -> Iterator[Frame]:
 class Recorder:
     """The door's eyes and the two layers."""
 
-    def __init__(self, own_face: bool, again: bool, fps: float) -> None:
-        self._pipeline = Pipeline.load(ModelsConfig(), QualityConfig())
-        self._own = OwnFace(self._pipeline, QualityConfig())
-        self._look = self._own if own_face else self._pipeline
+    def __init__(self, again: bool, fps: float) -> None:
+        gate = QualityConfig()
+        self._door = Door(Pipeline.load(ModelsConfig(), gate), gate)
         self._again, self._fps = again, fps
-        self._people: dict[str, NDArray[np.float64]] = {}
         door = DoorConfig(relay=RelayConfig(line=17))
         self.texture = load_texture(Config(site="s", door_id="d", door=door))
 
     def enrol(self, everybody: Sequence[Presentation]) -> None:
-        """Know everybody by a few frames of each genuine clip, as a sitting would."""
-        vectors: dict[str, list[NDArray[np.float32]]] = {}
-        for shown in everybody:
-            if shown.species is None:
-                for i, frame in enumerate(frames(shown.path, self._fps)):
-                    if i % 15 == 0 and (probe := self._own(frame.pixels).probe):
-                        vectors.setdefault(shown.person, []).append(probe.vector)
-        for person, own in vectors.items():
-            mean = np.mean(own, axis=0)
-            self._people[person] = mean / np.linalg.norm(mean)
+        """Everybody of the genuine clips."""
+        self._door.enrol(everybody, self._fps)
 
     def see(self, shown: Presentation) -> Seen:
         """What counts of a presentation."""
-        person = self._people.get(shown.person)
+        person = self._door.people.get(shown.person)
         if person is None:
             return Seen(shown, None)  # nobody is enrolled whom the attack could be taken for
         rows: list[NDArray[np.float32]] = []
@@ -101,10 +91,8 @@ class Recorder:
                 break
             if frame.taken_at < due - 1e-3:
                 continue
-            look = self._look(frame.pixels)
-            if look.face is None or look.probe is None:
-                continue
-            if not np.linalg.norm(look.probe.vector - person) < DISTANCE_CEILING:
+            look = self._door(frame.pixels)
+            if look.face is None or look.probe is None or not is_of(look.probe, person):
                 continue
             made = features(frame.pixels, look.face, self.texture)
             if made is not None:
@@ -164,11 +152,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fit", required=True, action="append", help="people, by commas; may come again")
-    parser.add_argument("--own-face", action="store_true")
     parser.add_argument("--refilmed", action="store_true")
     parser.add_argument("--fps", type=float, default=30.0, help="of clips that are folders of pictures")
     options = parser.parse_args()
-    recorder = Recorder(options.own_face, options.refilmed, options.fps)
+    recorder = Recorder(options.refilmed, options.fps)
     presentations = open_presentations(options.folder)
     recorder.enrol(presentations)
     progress, seen = bar("presentations"), []

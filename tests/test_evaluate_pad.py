@@ -21,8 +21,6 @@ from edge.evaluate.pad import (
     det,
     fitted_threshold,
     halves,
-    last,
-    mean,
     tabulate,
 )
 from edge.evaluate.pad_run import HALVES, PadOptions, run_pad
@@ -48,6 +46,7 @@ class Grey:
     """A full sibling of PadLayer: the grey level is the score."""
 
     name = "texture"
+    looks_back = False
 
     def score(self, pixels, face, taken_at):
         grey = round(float(pixels.mean()))
@@ -183,8 +182,19 @@ def test_where_no_threshold_is_any_good_nothing_passes():
 
 def test_an_attempt_is_so_many_frames_of_one_subject_and_the_rest_counts_for_nothing():
     frames_ = [{"a": float(v), "b": float(v)} for v in range(7)]
-    got = attempts_of([frames_, frames_[:2]], 3, {"a": mean, "b": last})
+    got = attempts_of([frames_, frames_[:2]], 3, {"a": False, "b": True})
     assert got == ({"a": 1, "b": 2}, {"a": 4, "b": 5})
+
+
+def test_a_frame_without_a_score_is_waited_out_as_at_the_door():
+    frames_ = [{"a": v} for v in (1.0, math.nan, 3.0, math.nan, math.nan, 5.0, 9.0)]
+    assert attempts_of([frames_], 3, {"a": False}) == ({"a": 3},)
+
+
+def test_a_layer_that_looks_back_is_waited_for_and_the_next_attempt_begins_behind_it():
+    back = (math.nan, math.nan, math.nan, 0.4, 0.5, 0.6, 0.7)
+    frames_ = [{"a": float(i), "b": b} for i, b in enumerate(back)]
+    assert attempts_of([frames_], 3, {"a": False, "b": True}) == ({"a": 1, "b": 0.4}, {"a": 5, "b": 0.7})
 
 
 def test_halves_share_nobody():
@@ -247,11 +257,19 @@ def test_a_face_on_clothes_is_not_half_of_an_attempt(tmp_path):
 
 
 @pytest.mark.parametrize("grey", [BROKEN, SILENT])
-def test_a_layer_that_fails_or_is_silent_refuses(tmp_path, grey):
-    picture(tmp_path / "genuine" / "ann_1.png", grey)
-    picture(tmp_path / "attack" / "print" / "ann_1.png", grey)
-    table = evaluate(tmp_path, thresholds={"texture": -1e9}).settings[0].table
-    assert (table.bpcer.errors.count, table.species[0].errors.count) == (1, 0)
+def test_a_layer_that_fails_or_is_silent_is_no_answer(folder, grey):
+    picture(folder / "genuine" / "zoe_1.png", grey)
+    picture(folder / "attack" / "print" / "zoe_1.png", grey)
+    table = evaluate(folder, thresholds={"texture": -1e9}).settings[0].table
+    prints = next(row for row in table.species if row.name == "print")
+    assert (table.bpcer.unanswered, prints.unanswered) == (1, 1)
+
+
+def test_a_layer_that_never_says_anything_is_told(tmp_path):
+    picture(tmp_path / "genuine" / "ann_1.png", SILENT)
+    picture(tmp_path / "attack" / "print" / "ann_1.png", BROKEN)
+    with pytest.raises(DatasetError, match="get a score in 2 presentations, got none"):
+        evaluate(tmp_path)
 
 
 def test_the_json_has_rates_with_bounds_and_the_text_rounds_against_us(folder):

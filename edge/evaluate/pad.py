@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.identity.pad import gather
 from edge.shares import Share as Share
 
 Scores = NDArray[np.float64]
@@ -29,7 +30,7 @@ class Judged:
     person: str
     species: str | None  # None: genuine
     name: str
-    attempts: tuple[Mapping[str, float], ...]  # layer -> score; none: no face passed the gate often enough
+    attempts: tuple[Mapping[str, float], ...]  # layer -> score; none: too few frames got a score
 
 
 Accept = Callable[[Mapping[str, float], str], bool]
@@ -48,7 +49,7 @@ class Row:
     name: str
     errors: Share  # of those that were answered: attacks taken for alive, or genuine ones refused
     any_attempt: Share  # attacks of which at least one attempt was; genuine ones refused in all
-    unanswered: int  # no face passed the gate often enough
+    unanswered: int  # too few frames had a face that passed the gate and got a score
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,30 +154,19 @@ def _accepted(scores: Scores, cuts: Scores) -> Scores:
 
 
 def attempts_of(
-    subjects: Sequence[Sequence[Mapping[str, float]]],
-    each: int,
-    fold: Mapping[str, Callable[[Sequence[float]], float]],
+    subjects: Sequence[Sequence[Mapping[str, float]]], each: int, layers: Mapping[str, bool]
 ) -> tuple[Mapping[str, float], ...]:
-    """The attempts of each subject's scored frames, in the order they were taken, `each` to an attempt.
+    """The attempts of each subject's scored frames, in the order they were taken, as the door makes them.
 
-    What is left over counts for nothing. `fold` says how a layer's scores of an attempt become one.
+    `each` frames that count to an attempt; what is left over counts for nothing. `layers`: as `gather`.
     """
-    made = []
+    made: list[Mapping[str, float]] = []
     for frames in subjects:
-        for start in range(0, len(frames) - each + 1, each):
-            part = frames[start : start + each]
-            made.append({name: one([f.get(name, math.nan) for f in part]) for name, one in fold.items()})
+        left = frames
+        while (found := gather(left, each, layers)) is not None:
+            made.append({layer: found.scores[layer] for layer in layers})
+            left = left[found.took :]
     return tuple(made)
-
-
-def mean(scores: Sequence[float]) -> float:
-    """Of all frames; NaN when one is."""
-    return math.fsum(scores) / len(scores)
-
-
-def last(scores: Sequence[float]) -> float:
-    """What a layer that remembers says when it has seen all of them."""
-    return scores[-1]
 
 
 def halves(people: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:

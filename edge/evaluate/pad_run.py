@@ -89,8 +89,8 @@ def judge(options: PadOptions, scored: Scored, models: str) -> PadReport:
 
 _NOTES = (
     "APCER: attacks taken for alive at the first attempt; any attempt: at one of those in the clip",
-    "no answer: no face passed the gate often enough; such a presentation is in no rate",
-    "a layer's NaN refuses: it counts against BPCER",
+    "no answer: no face passed the gate and got a score often enough; such a presentation is in no rate",
+    "a frame that a layer gives no score is waited out, as at the door",
     "95 % bounds are Clopper and Pearson's, two-sided, and take presentations as independent: they are too "
     "narrow where one person is in many",
     "worst species counts; this is no test of conformity to any standard",

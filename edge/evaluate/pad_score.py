@@ -1,8 +1,7 @@
-"""Presentations through the door's own eyes: detector, gate and the frames that PAD is asked about."""
+"""Presentations through the door's own eyes: detector, gate, and PAD asked about the frames it would be."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DatasetError, ModelError
+from edge.errors import DatasetError
 from edge.evaluate.embed import Looker, Progress
-from edge.evaluate.pad import Judged, attempts_of, last, mean
+from edge.evaluate.pad import Judged, attempts_of
 from edge.evaluate.presentations import VIDEO_SUFFIXES, Presentation, frames
 from edge.ports import PadLayer
-from edge.values import DISTANCE_CEILING, Face, Frame
+from edge.values import DISTANCE_CEILING, Face
+from edge.vision.pad import PadCheck
 
 Layers = Callable[[], Sequence[PadLayer]]
 """The layers as they are before anybody has come: some remember."""
-
-_FOLD = {"stillness": last}
-"""How a layer's scores of an attempt's frames become one, where it is not their mean."""
-_EARLY_S = 1e-3  # stamps of files are rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +45,26 @@ def score_all(
     """Show each presentation to the layers as a door would see it.
 
     Raises:
-        DatasetError: a video without frames; no face passed the gate anywhere.
+        DatasetError: a video without frames; no face passed the gate and got a score anywhere.
         ImageError: an unreadable picture.
     """
     took: dict[str, list[float]] = {}
     judged, count = [], 0
     for done, presentation in enumerate(presentations, start=1):
-        scored = _frames(presentation, look, layers(), pace, took)
+        own = layers()
+        timed = [_Timed(layer, took.setdefault(layer.name, [])) for layer in own]
+        check = PadCheck(timed, pace.every_s, lambda: True)
+        scored = _frames(presentation, look, check, pace.folder_fps)
         count += len(scored)
         # a single picture is all there is: it is judged by that one frame
         each = pace.frames if _is_clip(presentation) else 1
-        fold = {layer.name: _FOLD.get(layer.name, mean) for layer in layers()}
-        attempts = attempts_of(_by_subject(scored), each, fold)
+        attempts = attempts_of(_by_subject(scored), each, {layer.name: layer.looks_back for layer in own})
         judged.append(Judged(presentation.person, presentation.species, presentation.path.name, attempts))
         progress(done, len(presentations))
     if not any(j.attempts for j in judged):
-        raise DatasetError(f"expected faces that pass the gate in {len(judged)} presentations, got none")
+        raise DatasetError(
+            f"expected faces that pass the gate and get a score in {len(judged)} presentations, got none"
+        )
     return Scored(tuple(judged), count, {name: sorted(ms)[len(ms) // 2] for name, ms in took.items()})
 
 
@@ -78,25 +78,18 @@ class _Frame:
     scores: Mapping[str, float]
 
 
-def _frames(
-    presentation: Presentation,
-    look: Looker,
-    layers: Sequence[PadLayer],
-    pace: Pace,
-    took: dict[str, list[float]],
-) -> list[_Frame]:
+def _frames(presentation: Presentation, look: Looker, check: PadCheck, folder_fps: float) -> list[_Frame]:
     """The scores of each frame that is due and whose face passes the gate."""
     scored: list[_Frame] = []
-    due = -math.inf
-    for frame in frames(presentation.path, pace.folder_fps):
-        if frame.taken_at < due - _EARLY_S:
+    for frame in frames(presentation.path, folder_fps):
+        if not check.is_due(frame.taken_at):
             continue
         seen = look(frame.pixels)
         if seen.face is None or seen.probe is None:
             continue
-        due = frame.taken_at + pace.every_s
-        scores = {layer.name: _timed(layer, frame, seen.face, took) for layer in layers}
-        scored.append(_Frame(seen.probe.vector, scores))
+        scores = check(frame.pixels, seen.face, frame.taken_at)
+        if scores is not None:
+            scored.append(_Frame(seen.probe.vector, scores))
     return scored
 
 
@@ -116,11 +109,16 @@ def _by_subject(scored: Sequence[_Frame]) -> list[list[Mapping[str, float]]]:
     return [own for _, own in groups]
 
 
-def _timed(layer: PadLayer, frame: Frame, face: Face, took: dict[str, list[float]]) -> float:
-    began = time.perf_counter()
-    try:
-        return layer.score(frame.pixels, face, frame.taken_at)
-    except ModelError:  # the door's policy: no verdict
-        return math.nan
-    finally:
-        took.setdefault(layer.name, []).append((time.perf_counter() - began) * 1000)
+class _Timed:
+    """Port PadLayer: another layer, and how long it takes, ms, each time."""
+
+    def __init__(self, layer: PadLayer, took: list[float]) -> None:
+        self.name, self.looks_back = layer.name, layer.looks_back
+        self._layer, self._took = layer, took
+
+    def score(self, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> float:
+        began = time.perf_counter()
+        try:
+            return self._layer.score(pixels, face, taken_at)
+        finally:
+            self._took.append((time.perf_counter() - began) * 1000)

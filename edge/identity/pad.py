@@ -75,18 +75,39 @@ def judge(scored: Sequence[Scores], rule: PadRule) -> Judged | None:
     """
     if not rule.limits:
         return Judged(None, mean(scored[: rule.frames]))
-    means = [layer for layer, limit in rule.limits.items() if not limit.newest]
-    whole = [i for i, frame in enumerate(scored) if all(_is_score(frame.get(layer)) for layer in means)]
-    if len(whole) < rule.frames:
+    found = gather(scored, rule.frames, {layer: limit.newest for layer, limit in rule.limits.items()})
+    if found is None:
         return None
-    scores = mean([scored[i] for i in whole[: rule.frames]])
-    for layer in rule.limits.keys() - set(means):
-        since = [frame[layer] for frame in scored[whole[rule.frames - 1] :] if _is_score(frame.get(layer))]
-        if not since:
+    verdicts = [limit.judge(found.scores[layer]) for layer, limit in rule.limits.items()]
+    return Judged(max(verdicts, key=_BADNESS.index), found.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What an attempt's frames say of each layer, and how many of them it took."""
+
+    scores: Scores
+    took: int
+
+
+def gather(scored: Sequence[Scores], frames: int, layers: Mapping[str, bool]) -> Gathered | None:
+    """One score a layer of the first `frames` (at least 1) that count, oldest first; None: not enough yet.
+
+    A frame counts that has a score of each layer that sees it alone. `layers`: those that judge, and
+    whether one looks back: its score is the one it gives with the last of these frames, or next.
+    """
+    alone = [layer for layer, looks_back in layers.items() if not looks_back]
+    whole = [i for i, frame in enumerate(scored) if all(_is_score(frame.get(layer)) for layer in alone)]
+    if len(whole) < frames:
+        return None
+    scores = mean([scored[i] for i in whole[:frames]])
+    last = end = whole[frames - 1]
+    for layer in layers.keys() - set(alone):
+        given = next((i for i in range(last, len(scored)) if _is_score(scored[i].get(layer))), None)
+        if given is None:
             return None
-        scores[layer] = since[0]
-    verdicts = [limit.judge(scores[layer]) for layer, limit in rule.limits.items()]
-    return Judged(max(verdicts, key=_BADNESS.index), scores)
+        scores[layer], end = scored[given][layer], max(end, given)
+    return Gathered(scores, end + 1)
 
 
 def passes(judged: Judged, rule: PadRule) -> bool:

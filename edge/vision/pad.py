@@ -39,12 +39,16 @@ class PadCheck:
         """Of the layers."""
         return tuple(layer.name for layer in (*self._alone, *self._over_time))
 
+    def is_due(self, taken_at: float) -> bool:
+        """Whether a frame taken then (s, monotonic) would be scored."""
+        return bool(self.names) and taken_at - self._last >= self._apart_s and self._wanted()
+
     def __call__(self, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> Mapping[str, float] | None:
         """Each layer's score of a face of an (H, W, 3) RGB frame taken at `taken_at` (s, monotonic).
 
         NaN: the layer has no verdict; None: this frame is not scored.
         """
-        if not self.names or not taken_at - self._last >= self._apart_s or not self._wanted():
+        if not self.is_due(taken_at):
             return None
         self.problem = None
         scores = {layer.name: self._score(layer, pixels, face, taken_at) for layer in self._alone}
