@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pad_scene import persons_first
 
 from edge.config import ModelsConfig, QualityConfig
-from edge.evaluate.layers import LAYERS, pad_layers
+from edge.evaluate.layers import pad_layers
 from edge.evaluate.pad import Judged, Share
 from edge.evaluate.pad_report import PadReport, Setting
 from edge.evaluate.pad_run import PadOptions, judge
@@ -133,19 +133,19 @@ def main() -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument("--layers", default="texture,stillness")
     parser.add_argument("--enrolled", action="store_true")
     options = parser.parse_args()
     gate = QualityConfig()
-    layers, models = pad_layers(ModelsConfig(), options.layers.split(","))
+    layers = pad_layers(options.layers.split(","), ModelsConfig())
     pipeline = Pipeline.load(ModelsConfig(), gate)
-    told = PadOptions(options.folder)
+    told = PadOptions(options.folder, layers.live)
     presentations = open_presentations(told.source)
     door = Door(pipeline, gate)
     if options.enrolled:
         door.enrol(presentations, told.pace.folder_fps)
-    scored = score_all(presentations, door, layers, told.pace, bar("presentations"))
-    report = judge(told, scored, models)
+    scored = score_all(presentations, door, layers.make, told.pace, bar("presentations"))
+    report = judge(told, scored, layers.words)
     thresholds = {name: float(value) for s in report.settings for name, value in s.thresholds.items()}
     print(*markdown(report), *refused(scored.presented, thresholds), *report.lines(), sep="\n")
     return 0

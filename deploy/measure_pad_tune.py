@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from pad_optics import expose, to_linear
 from pad_species import draw
 
-from edge.config import Config, ModelsConfig, PadConfig, QualityConfig
-from edge.door_config import DoorConfig, RelayConfig
+from edge.config import ModelsConfig, PadConfig, QualityConfig
 from edge.evaluate.presentations import Presentation, frames, open_presentations
 from edge.identity.tuning import Recording, Tuning, tune
 from edge.liveness import load_texture
@@ -71,8 +70,7 @@ class Recorder:
         gate = QualityConfig()
         self._door = Door(Pipeline.load(ModelsConfig(), gate), gate)
         self._again, self._fps = again, fps
-        door = DoorConfig(relay=RelayConfig(line=17))
-        self.texture = load_texture(Config(site="s", door_id="d", door=door))
+        self.texture = load_texture(ModelsConfig())
 
     def enrol(self, everybody: Sequence[Presentation]) -> None:
         """Everybody of the genuine clips."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from edge.acting import as_owner
 from edge.cli_common import models_or_default, say
-from edge.config import ModelsConfig, QualityConfig
+from edge.config import Config, ModelsConfig, QualityConfig, load_config
 from edge.errors import DoordError
 from edge.values import DISTANCE_CEILING
 
@@ -27,7 +30,9 @@ def evaluate_parser(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--annotate", type=Path, metavar="DIR", help="pictures of the refused faces")
     pad = sub.add_argument_group("presentation-attack detection")
     pad.add_argument("--pad", action="store_true", help="FOLDER has genuine/ and attack/<species>/")
-    pad.add_argument("--layers", default="texture", help="of texture, stillness; several have to agree")
+    pad.add_argument(
+        "--layers", default="texture", help="of texture, stillness, tuned; several have to agree"
+    )
     pad.add_argument("--pad-threshold", action="append", default=[], metavar="LAYER=VALUE")
     pad.add_argument(
         "--split",
@@ -52,17 +57,31 @@ def _presentations(options: argparse.Namespace) -> int:
     if not 0 < options.fps <= 240:
         raise DoordError(f"fps: expected 0 < fps <= 240, got {options.fps}")
     models, gate = _models(options)
-    layers, named = pad_layers(models, options.layers.split(","))
+    names = options.layers.split(",")
+    thresholds = dict(_threshold(words, names) for words in options.pad_threshold)
+    with _door(options) as config:
+        layers = pad_layers(names, models, config)
     told = PadOptions(
         options.source,
-        dict(_threshold(words, options.layers.split(",")) for words in options.pad_threshold),
+        {**layers.live, **thresholds},
         options.split,
         Pace(folder_fps=options.fps),
         options.plots,
     )
-    report = run_pad(told, Pipeline.load(models, gate), layers, named, bar("presentations"))
+    report = run_pad(told, Pipeline.load(models, gate), layers.make, layers.words, bar("presentations"))
     say(report.json()) if options.json else say(*report.lines())
     return 0
+
+
+@contextlib.contextmanager
+def _door(options: argparse.Namespace) -> Iterator[Config | None]:
+    """The door whose configuration was named, with its owner's rights; None: no door."""
+    if options.config is None:
+        yield None
+        return
+    config = load_config(options.config)
+    with as_owner(config):
+        yield config
 
 
 def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:

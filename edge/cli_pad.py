@@ -106,7 +106,8 @@ def _from_files(options: argparse.Namespace, person: str, species: str | None) -
     from edge.vision.pipeline import Pipeline
 
     config = configured(options)
-    texture, pipeline = load_texture(config), Pipeline.load(config.models, config.quality)
+    texture = load_texture(config.models, config.pad.models)
+    pipeline = Pipeline.load(config.models, config.quality)
     take, every_s, due, rows = taker(texture), config.pad.every_ms / 1000, 0.0, []
     for frame in frames(options.source, config.camera.fps):
         if frame.taken_at >= min(due, options.seconds) - 1e-3:

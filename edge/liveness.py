@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from edge import __version__
-from edge.config import Config, PadMode
+from edge.config import Config, ModelsConfig, PadMode
 from edge.errors import GalleryError, ModelError
 from edge.identity.pad import Limit, PadRule, rule_of
 from edge.identity.tuning_file import TuningFile, unlike
@@ -40,8 +41,9 @@ class PadSubsystem:
         layers: list[PadLayer] = []
         if set(config.pad_modes) != {"off"}:
             try:
-                self.texture = within(lambda: load_texture(config), _LOAD_S, "PAD models")
-                layers = [*self._layers(config, self.texture), Stillness()]
+                load = partial(load_texture, config.models, config.pad.models)
+                self.texture = texture = within(load, _LOAD_S, "PAD models")
+                layers = [*self._layers(config, texture), Stillness()]
             except (ModelError, GalleryError) as error:
                 self._limits = {}
                 self.problem = str(error)
@@ -53,18 +55,15 @@ class PadSubsystem:
         pad = config.pad
         live = texture.live if pad.live is None else pad.live
         unsure = texture.unsure if pad.unsure is None else pad.unsure
-        model = TuningFile(config.tuning_path, key_of(config)).load().model
-        if model is not None:
-            self.note = unlike(model, origin_of(config, texture), __version__)
-        if model is None or self.note is not None:
-            if self.note is not None:
-                log.warning("pad: the tuned model is not used: %s: doord pad tune", self.note)
-            self._limits["texture"] = Limit(live, unsure)
-            return [texture]
-        linear = model.model()
-        tuned = Tuned(texture, linear.weights, linear.bias)
-        self._limits["tuned"] = Limit(model.live, model.unsure)  # the texture's score is in it, and is told
-        return [texture, tuned]
+        tuned = load_tuned(config, texture)
+        if isinstance(tuned, tuple):  # the texture's score is in it, and is told
+            layer, self._limits["tuned"] = tuned
+            return [texture, layer]
+        if tuned is not None:
+            self.note = tuned
+            log.warning("pad: the tuned model is not used: %s: doord pad tune", tuned)
+        self._limits["texture"] = Limit(live, unsure)
+        return [texture]
 
     @property
     def limits(self) -> dict[str, Limit]:
@@ -84,8 +83,25 @@ class PadSubsystem:
         return [f"pad: {self.problem}"] if needed and self.problem else []
 
 
-def load_texture(config: Config) -> Texture:
-    """The configured models of the texture layer. Raises ModelError."""
-    shelf = ModelShelf.open(config.models.dir)
-    entries = [shelf.entry(model, "pad") for model in config.pad.models or (shelf.default("pad"),)]
-    return Texture([load_model(shelf, e, config.models.threads, config.models.runtime) for e in entries])
+def load_texture(models: ModelsConfig, wanted: Sequence[str] = ()) -> Texture:
+    """The texture layer over the `wanted` models (ids); none named: the shipped one. Raises ModelError."""
+    shelf = ModelShelf.open(models.dir)
+    entries = [shelf.entry(model, "pad") for model in wanted or (shelf.default("pad"),)]
+    return Texture([load_model(shelf, entry, models.threads, models.runtime) for entry in entries])
+
+
+def load_tuned(config: Config, texture: Texture) -> tuple[Tuned, Limit] | str | None:
+    """The layer tuned at this door, and what its score means; None: there is none; text: why not to be used.
+
+    Raises:
+        GalleryError: its file is damaged, or the key is missing.
+        ModelError: its weights are no numbers.
+    """
+    model = TuningFile(config.tuning_path, key_of(config)).load().model
+    if model is None:
+        return None
+    why_not = unlike(model, origin_of(config, texture), __version__)
+    if why_not is not None:
+        return why_not
+    linear = model.model()
+    return Tuned(texture, linear.weights, linear.bias), Limit(model.live, model.unsure)

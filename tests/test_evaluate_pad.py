@@ -11,7 +11,7 @@ import pytest
 from edge.cli import main
 from edge.config import ModelsConfig
 from edge.errors import DatasetError, DoordError, ImageError, ModelError
-from edge.evaluate.layers import pad_layers
+from edge.evaluate.layers import Loaded, pad_layers
 from edge.evaluate.pad import (
     Judged,
     Share,
@@ -366,7 +366,7 @@ def test_a_threshold_that_is_no_number_is_refused(folder):
 )
 def test_a_layer_that_is_not_there_or_twice_is_refused(names, message):
     with pytest.raises(DoordError, match=message):
-        pad_layers(ModelsConfig(), names)
+        pad_layers(names, ModelsConfig())
 
 
 # plots and command
@@ -398,7 +398,7 @@ def test_the_command_measures_real_pictures(tmp_path, picture_files, capsys):
 def test_a_threshold_of_the_command_names_a_layer_and_a_number(words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "edge.evaluate.layers.LAYERS",
-        {"texture": lambda _: (lambda: SimpleNamespace(name="texture"), "fake")},
+        {"texture": lambda *_: Loaded(lambda: SimpleNamespace(name="texture"), "fake", 0.0)},
     )
     assert main(["evaluate", "--pad", str(tmp_path), "--pad-threshold", words]) == 2
     assert "expected LAYER=NUMBER" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from tuned_data import CROPS, SIZE, door
 
 from edge import __version__
 from edge.cli import main
-from edge.config import load_config, parse_config
+from edge.config import ModelsConfig, load_config, parse_config
 from edge.control import RemoteDesk
 from edge.disk import FileKey
 from edge.errors import EnrolmentError, GalleryError, ModelError, TuningRefused
@@ -52,16 +52,20 @@ from edge.vision.tuned import Tuned, features
 PASSPHRASE = "correct horse"
 
 
-def config(folder: Path, more: str = ""):
-    return parse_config(
+def config_text(folder: Path, more: str = "") -> str:
+    return (
         f"site: hq\ndoor_id: front\nstate_dir: {folder}\nsocket: {folder / 's'}\n"
         f"door: {{relay: {{line: 17}}}}\n{more}"
     )
 
 
+def config(folder: Path, more: str = ""):
+    return parse_config(config_text(folder, more))
+
+
 @pytest.fixture(scope="module")
 def texture(tmp_path_factory):
-    return load_texture(config(tmp_path_factory.mktemp("t")))
+    return load_texture(ModelsConfig())
 
 
 @pytest.fixture
@@ -428,6 +432,37 @@ def test_the_guide_asks_for_everybody_and_every_attack_again_until_it_is_good(tm
         Fit(),
     ]
     assert "again: nobody was there" in capsys.readouterr().out
+
+
+def test_clips_are_evaluated_by_the_layer_tuned_at_this_door(tmp_path, tuner, texture, capsys):
+    for one in kept(door(size=PATTERNS + 3), origin(tmp_path, texture)):
+        tuner.do(Keep(one))
+    tuner.do(Fit())
+    (tmp_path / "config.yaml").write_text(config_text(tmp_path))
+    for folder in ("genuine/ann", "attack/print/ann"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        (tmp_path / "set" / folder / "1.jpg").write_bytes((PICTURES / "obama.jpg").read_bytes())
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(
+            ["evaluate", "--pad", str(tmp_path / "set"), *arguments, "-c", str(tmp_path / "config.yaml")]
+        )
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    code, out, _ = run("--layers", "texture,tuned")
+    assert code == 0
+    live = tuner.do(Show()).model.live
+    assert f"tuned: tuned >= {live:.4g}" in out
+    assert f"tuned >= {live:.4g}" in run("--layers", "tuned")[1]
+    tuner.do(Forget(recordings_only=False))
+    code, _, err = run("--layers", "tuned")
+    assert (code, "expected a model tuned at this door, got none" in err) == (2, True)
+
+
+def test_without_a_configuration_no_door_was_tuned(tmp_path, capsys):
+    assert main(["evaluate", "--pad", str(tmp_path), "--layers", "tuned"]) == 2
+    assert "expected -c and the tuned door's configuration" in capsys.readouterr().err
 
 
 def _doctor(site: Site, capsys) -> str:

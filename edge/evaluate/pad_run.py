@@ -28,8 +28,6 @@ from edge.evaluate.presentations import Presentation, open_presentations
 from edge.progress import silent
 
 HALVES = "halves"
-DEFAULTS: Mapping[str, float] = {"texture": 2.0, "stillness": 0.003}
-"""Thresholds where none is told: log-odds, eye distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class PadOptions:
     """What to measure, and where thresholds come from."""
 
     source: Path  # genuine/ and attack/<species>/
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # layer -> instead of the default
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # layer -> alive from there on
     # people (ids) whose presentations give the thresholds; all others are judged. HALVES: each half by id
     # is judged at what the other gives. None: fixed thresholds
     split: str | None = None
@@ -63,7 +61,7 @@ def run_pad(
 def judge(options: PadOptions, scored: Scored, models: str) -> PadReport:
     """The report of what has been scored. Raises DatasetError: the split leaves nobody."""
     names = tuple(next(j.attempts[0] for j in scored.presented if j.attempts))
-    fixed = {name: options.thresholds.get(name, DEFAULTS.get(name, 0.0)) for name in names}
+    fixed = {name: options.thresholds[name] for name in names}
     splits = _splits(options.split, [j.person for j in scored.presented])
     fitted = {fit: _fit(scored.presented, fit, fixed) for fit, _ in splits}
     judged = [j for j in scored.presented if not splits or any(j.person in test for _, test in splits)]

@@ -96,7 +96,7 @@ def open_tuner(config: Config, stack: ExitStack) -> Tuner:
         return sit(config.camera, pipeline, not config.simulation, take, count, apart_s, timeout_s, wanted)
 
     file = TuningFile(config.tuning_path, key_of(config))
-    return LocalTuner(config, file, load_texture(config), sit_down)
+    return LocalTuner(config, file, load_texture(config.models, config.pad.models), sit_down)
 
 
 def open_recogniser(config: Config) -> tuple[Pipeline, Gallery, float | None]:

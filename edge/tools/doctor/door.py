@@ -198,7 +198,7 @@ def pad(patient: Patient) -> Said:
     config = patient.config
     if config.pad_warning:
         return warn(config.pad_warning, "pad: {mode: auto}, once the door was seen to know its people")
-    texture = load_texture(config)
+    texture = load_texture(config.models, config.pad.models)
     words = f"{config.pad_mode}, by {', '.join(texture.models)}; good screens and masks pass: see the README"
     with as_owner(config):
         model = TuningFile(config.tuning_path, key_of(config)).load().model
