@@ -77,7 +77,7 @@ write_launcher() {
   mkdir -p "$packages"
   cat >"$dir/python" <<LAUNCHER
 #!/bin/sh
-exec qemu-aarch64-static -cpu "\${DOORD_CPU:-cortex-a72}" -L "$dir/root" "$dir/root/usr/bin/python3.11" "\$@"
+exec "\${DOORD_QEMU:-qemu-aarch64-static}" -cpu "\${DOORD_CPU:-cortex-a72}" -L "$dir/root" "$dir/root/usr/bin/python3.11" "\$@"
 LAUNCHER
   chmod 755 "$dir/python"
   printf '%s\n' "$dir"/root/opt/site/{locked,doord,tools} "import sys; sys.executable = '$dir/python'" \
