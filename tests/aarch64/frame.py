@@ -1,6 +1,6 @@
 """One frame through the models on one thread, each stage between two getppid(): what count.c counts.
 
-    python tests/aarch64/frame.py [FOLDER of float models]
+python tests/aarch64/frame.py [FOLDER of float models]
 """
 
 from __future__ import annotations
