@@ -188,6 +188,7 @@ class Daemon:
             pipeline,
             self._searchable,
             pad=lambda pixels, face, taken_at: self.pad.check(pixels, face, taken_at),
+            people=self.faces.comparable,
         )
 
     @staticmethod

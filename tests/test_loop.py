@@ -34,7 +34,7 @@ class Frames:
         return self.left.pop(0) if self.left else None
 
 
-def loop(*seeds: int, live: bool = True, look=None, gallery=GALLERY) -> VisionLoop:
+def loop(*seeds: int, live: bool = True, look=None, gallery=GALLERY, people=None) -> VisionLoop:
     frames = Frames(*(Frame(pixels(seed), i * 0.1) for i, seed in enumerate(seeds)))
     now = iter(np.arange(1000) * 0.1)
 
@@ -42,7 +42,8 @@ def loop(*seeds: int, live: bool = True, look=None, gallery=GALLERY) -> VisionLo
         return Look([FACE], FACE, None, None, Probe(VECTOR, "m", taken_at))
 
     health = CameraHealth(CameraConfig(), live=live)
-    return VisionLoop(frames, health, look or see, lambda: gallery, lambda: float(next(now)))
+    who = None if people is None else lambda: people
+    return VisionLoop(frames, health, look or see, lambda: gallery, lambda: float(next(now)), people=who)
 
 
 def test_a_frame_that_is_byte_for_byte_the_one_before_is_no_evidence():
@@ -62,8 +63,15 @@ def test_a_compared_face_carries_its_match_and_the_search_time():
     assert "search" in observation.stages_ms
 
 
-@pytest.mark.parametrize(("gallery", "knows"), [(GALLERY, [True, False, False]), (None, [False] * 3)])
-def test_whom_the_gallery_has_nearby_is_known(gallery, knows):
+@pytest.mark.parametrize(
+    ("gallery", "people", "knows"),
+    [
+        (GALLERY, None, [True, False, False]),
+        (None, GALLERY, [True, False, False]),  # a card names who it is, nobody is searched for
+        (None, None, [False] * 3),
+    ],
+)
+def test_whom_the_gallery_has_nearby_is_known(gallery, people, knows):
     asked: list[bool] = []
 
     def see(picture, taken_at, known):
@@ -72,7 +80,7 @@ def test_whom_the_gallery_has_nearby_is_known(gallery, knows):
         asked.extend(known(Probe(vector, "m", taken_at)) for vector in (VECTOR, away, broken))
         return Look([])
 
-    loop(1, look=see, gallery=gallery).step()
+    loop(1, look=see, gallery=gallery, people=people).step()
     assert asked == knows
 
 

@@ -63,11 +63,25 @@ class VisionLoop:
         gallery: Callable[[], Gallery | None],
         clock: Callable[[], float] = time.monotonic,
         pad: PadScorer | None = None,
+        people: Callable[[], Gallery | None] | None = None,
     ) -> None:
+        """What the loop looks at and with.
+
+        Args:
+            frames: of the camera.
+            health: whether they are evidence.
+            look: the models.
+            gallery: to be searched; None: nobody is searched for.
+            clock: s, monotonic.
+            pad: presentation-attack detection.
+            people: who of several faces is asked about, also where nobody is searched for; by default
+                `gallery`.
+        """
         self._frames = frames
         self._health = health
         self._look = look
         self._gallery = gallery
+        self._people = people or gallery
         self._clock = clock
         self._pad = pad
         self._sitting: _Sitting[Any] | None = None
@@ -111,8 +125,8 @@ class VisionLoop:
 
     def _knows(self, probe: Probe) -> bool:
         """Whether the gallery has somebody within the threshold's ceiling; no decision."""
-        gallery = self._gallery()
-        return gallery is not None and _is_near(search(probe, gallery))
+        people = self._people()
+        return people is not None and _is_near(search(probe, people))
 
     def _scored(self, frame: Frame, probe: Probe, face: Face, match: Match | None) -> Probe:
         """The probe with what presentation-attack detection says of it, where that can matter."""
