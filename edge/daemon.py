@@ -101,7 +101,9 @@ class Daemon:
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self._link_files = fingerprint(config.mqtt)
         self.grabber = Grabber(lambda: open_source(config.camera), config.camera)
-        self.meter = Meter(lambda: self.grabber.delivered, lambda vitals: self.link.set_vitals(vitals))
+        self.meter = Meter(
+            lambda: self.grabber.delivered, lambda vitals: self.link.set_vitals(vitals), self._tell
+        )
         site = self.member or Standalone()
         live = LIVE - {"mqtt", "rights_file"} if ties else LIVE  # a joined door's come from its site
         self.reloader = Reloader(config, reread or (lambda: config), self._adopt, self._tell, live)
@@ -159,12 +161,19 @@ class Daemon:
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
         if loop is not None:
             self.grabber.start()
-            self._workers.append(Worker("vision", lambda: self.attendant.attend(loop.step())))
+            self._workers.append(Worker("vision", lambda: self._look(loop)))
         if self.member is not None:
             self.member.start()
             self._workers += self.member.workers()
         self.watch()
         notify("READY=1")
+
+    def _look(self, loop: VisionLoop) -> None:
+        """One turn of the vision thread."""
+        seen = loop.step()
+        if seen.observation is not None:
+            self.meter.looked(seen.observation.stages_ms)
+        self.attendant.attend(seen)
 
     def _trusted_now(self) -> datetime | None:
         return self.clock.now_utc() if self.clock.trusted else None

@@ -32,6 +32,8 @@ MESSAGE_IDS: dict[str, str] = {
     "LedgerDamaged": "b0a884b6aa8d48129d674ca4df6f4608",
     "ConfigReloaded": "af0b023225f54dba8aa6eada36164995",
     "ConfigRefused": "e0a7462d635849bd80359098fec21492",
+    "UnitSlow": "0b6887e562fa4f4f9f108030d943a999",
+    "UnitRestored": "3f11cc02f64f4adaaf20373a364c24b7",
     # other lines
     "Starting": "70cff05485ea4ce5afae8053bb249e65",
     "Armed": "fda9dcb618fb4d46ae9e36b0f4a3a096",

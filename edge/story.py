@@ -25,6 +25,7 @@ _LEVELS: dict[str, int] = {  # an alarm or a refusal is a warning, a fault an er
     "GalleryRefused": logging.WARNING,
     "ThrottleRaised": logging.WARNING,
     "AttackAlarm": logging.ERROR,
+    "UnitSlow": logging.WARNING,
 }
 _FIELDS = (
     "reason",

@@ -7,16 +7,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from edge.link.vitals import Strain, Vitals
-from edge.link.wire import Event, Granted
+from edge.link.wire import Event, Granted, NoticeKind
+from edge.slowness import MIN_FRAMES, Pace, frame_ms, judge
 
 EVERY_S = 10.0
 _WAIT_S = 0.5
 _GRANTS = 100  # that the percentiles are of
+_COMPARED = 1000  # frames that are judged at a time, at most
 _ZONES = "sys/class/thermal"
 # the firmware's word on a Pi; its lowest four bits are of now, in the order of Strain
 _THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -31,6 +33,7 @@ class Meter:
         self,
         frames: Callable[[], int],
         tell: Callable[[Vitals], None],
+        notice: Callable[[NoticeKind, str], None],
         root: Path = Path("/"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -39,15 +42,19 @@ class Meter:
         Args:
             frames: how many frames have come since the start.
             tell: given every measurement.
+            notice: told when the unit has become slow, and when it is no longer.
             root: where sys and proc lie.
             clock: s, monotonic.
         """
         self.newest = Vitals()
         self._frames = frames
         self._tell = tell
+        self._notice = notice
         self._root = root
         self._clock = clock
         self._latencies_ms: deque[float] = deque(maxlen=_GRANTS)
+        self._frames_ms: deque[float] = deque(maxlen=_COMPARED)  # since the last measurement that judged them
+        self._pace = Pace()
         self._pause = threading.Event()
         self._before: tuple[float, int] | None = None  # when, and how many frames had come
         self._next_at = float("-inf")
@@ -57,13 +64,33 @@ class Meter:
         if isinstance(event, Granted) and event.distance is not None and event.frame_age_ms is not None:
             self._latencies_ms.append(event.frame_age_ms)
 
+    def looked(self, stages_ms: Mapping[str, float]) -> None:
+        """A frame went through the models; from any thread."""
+        took_ms = frame_ms(stages_ms)
+        if took_ms is not None:
+            self._frames_ms.append(took_ms)
+
     def step(self) -> None:
         """Wait a moment, and measure when it is time to."""
         if self._clock() >= self._next_at:
             self._next_at = self._clock() + EVERY_S
             self.newest = self.measure()
             self._tell(self.newest)
+            self._judge()
         self._pause.wait(_WAIT_S)
+
+    def _judge(self) -> None:
+        """Whether the frames since the last time were slow; too few are waited for."""
+        took_ms = sorted(self._frames_ms.copy())
+        p95_ms = percentile(took_ms, 95)
+        if p95_ms is None or len(took_ms) < MIN_FRAMES:
+            return
+        self._frames_ms.clear()
+        was_slow = self._pace.slow
+        judged = judge(self._pace, p95_ms, self.newest)
+        self._pace = judged.pace
+        if judged.words is not None:
+            self._notice("UnitRestored" if was_slow else "UnitSlow", judged.words)
 
     def measure(self) -> Vitals:
         """The figures now."""

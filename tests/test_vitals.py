@@ -85,7 +85,14 @@ class Unit:
     def __init__(self, root: Path) -> None:
         self.now, self.frames = 100.0, 0
         self.told: list[Vitals] = []
-        self.meter = Meter(lambda: self.frames, self.told.append, root, lambda: self.now)
+        self.notices: list[tuple[str, str]] = []
+        self.meter = Meter(
+            lambda: self.frames,
+            self.told.append,
+            lambda kind, detail: self.notices.append((kind, detail)),
+            root,
+            lambda: self.now,
+        )
 
     def step(self, seconds: float, frames: int = 0) -> None:
         self.now += seconds
@@ -140,3 +147,63 @@ def test_only_the_last_hundred_grants_count(unit):
         unit.meter.note(granted(ms))
     unit.step(0)
     assert unit.told[0].latency_p95_ms == 50.0
+
+
+def looks(unit, ms: float, times: int = 20, **more: float) -> None:
+    """So many frames, then the measurement."""
+    for _ in range(times):
+        unit.meter.looked({"detect": 5.0, "align": 1.0, "embed": ms - 6, **more})
+    unit.step(10)
+
+
+def test_a_unit_that_takes_twice_its_best_three_times_on_end_says_so_and_why(unit, tmp_path):
+    zones(tmp_path / "sys/class/thermal", ("cpu-thermal", "84200"))
+    throttled_file = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
+    throttled_file.parent.mkdir(parents=True)
+    throttled_file.write_text("4")
+    for ms in (100, 90, 180, 200):
+        looks(unit, ms)
+    assert unit.notices == []
+    looks(unit, 210)
+    assert unit.notices == [
+        ("UnitSlow", "a frame takes 210 ms (p95), at best 90, 84 degrees C, throttled"),
+    ]
+
+
+def test_a_slow_unit_says_when_it_is_no_longer(unit):
+    for ms in (90, 200, 200, 200, 200, 140, 130, 130):
+        looks(unit, ms)
+    assert [kind for kind, _ in unit.notices] == ["UnitSlow"]
+    looks(unit, 120)
+    assert unit.notices[1:] == [("UnitRestored", "a frame takes 120 ms (p95), at best 90")]
+
+
+def test_a_slow_moment_is_chance(unit):
+    for ms in (90, 200, 200, 100, 200, 200, 100):
+        looks(unit, ms)
+    assert unit.notices == []
+
+
+def test_a_unit_that_was_always_slow_is_not_ill(unit):
+    for _ in range(9):
+        looks(unit, 2000)
+    assert unit.notices == []
+
+
+def test_too_few_frames_are_waited_for(unit):
+    looks(unit, 90)
+    for _ in range(5):
+        looks(unit, 200, times=4)
+    assert unit.notices == []  # 20 slow frames are one measurement
+    for _ in range(10):
+        looks(unit, 200, times=4)
+    assert len(unit.notices) == 1
+
+
+def test_what_is_not_done_with_every_frame_does_not_count(unit):
+    looks(unit, 90)
+    for _ in range(3):
+        looks(unit, 90, pad=500.0)
+        unit.meter.looked({"detect": 4000.0})  # no face
+        looks(unit, 90)
+    assert unit.notices == []

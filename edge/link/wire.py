@@ -56,6 +56,8 @@ NoticeKind = Literal[
     "ConfigRefused",
     "Started",
     "Stopped",
+    "UnitRestored",
+    "UnitSlow",
 ]
 
 
