@@ -29,6 +29,7 @@ _EDGES = {"none": Edge.NONE, "rising": Edge.RISING, "falling": Edge.FALLING, "bo
 _KEPT_EDGES = 1024  # the most the kernel keeps for a request; left to itself it keeps 16 a line
 _LOOK_MS = 1000  # an older kernel wakes nobody when a chip goes; asked again, it says so
 _AT_ONCE = 256  # edges; a line that oscillates may not keep those of the others
+_PAUSE_S = 0.005  # behind each turn that told some: nor may it have the processor; the newest edges are kept
 
 
 class Pin(PiPin):  # type: ignore[misc]  # gpiozero has no types
@@ -192,11 +193,10 @@ class EdgeThread:
     def watch(self, fd: int, pin: Pin) -> None:
         """Tell the edges of this pin, whose request is this file. Raises OSError: no more threads."""
         with self._lock:
-            self._pins[fd] = pin
-            if self._wake >= 0:
-                os.eventfd_write(self._wake, 1)
-            else:
+            if self._wake < 0:
                 self._start()
+            self._pins[fd] = pin
+            os.eventfd_write(self._wake, 1)
 
     def forget(self, pin: Pin) -> None:
         """Tell no more of this pin; what is being told now may be heard still."""
@@ -214,6 +214,7 @@ class EdgeThread:
             raise OSError(errno.EAGAIN, str(error)) from error
 
     def _end(self) -> None:
+        """With the lock held."""
         os.close(self._wake)
         self._wake = -1
         self._pins.clear()
@@ -221,8 +222,11 @@ class EdgeThread:
     def _run(self) -> None:
         try:
             while self._needed():
-                for at, pin, level in sorted(self._gathered(), key=lambda edge: edge[0]):
+                edges = sorted(self._gathered(), key=lambda edge: edge[0])
+                for at, pin, level in edges:
                     pin.tell(at, level)
+                if edges:
+                    time.sleep(_PAUSE_S)
         except BaseException:  # of who is told
             with self._lock:
                 self._end()
