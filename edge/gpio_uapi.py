@@ -1,4 +1,4 @@
-"""The few calls of Linux's GPIO character device (linux/gpio.h, v2, kernel 5.10) that lgpio lacks.
+"""The few calls of Linux's GPIO character device (linux/gpio.h, v2, kernel 5.10) that need no driver.
 
 Standard library only and no package of doord's, for `doord-lock` must start on a broken system.
 Layout of what the kernel reads and writes, in the machine's byte order:
@@ -10,7 +10,6 @@ Layout of what the kernel reads and writes, in the machine's byte order:
                            event_buffer_size, padding[5]; s32 fd                              = 592
     gpio_v2_line_info      char name[32], consumer[32]; u32 offset, num_attrs; u64 flags;
                            attribute[10]; u32 padding[4]                                      = 256
-    gpio_v2_line_event     u64 timestamp_ns; u32 id, offset, seqno, line_seqno, padding[6]    = 48
 """
 
 import fcntl
@@ -20,7 +19,6 @@ import struct
 _CHIP_INFO = struct.Struct("=32s32sI")
 _LINE_INFO = struct.Struct("=32s32sIIQ160s16s")
 _LINE_REQUEST = struct.Struct("=256s32sQI20sIIQQ216sII20si")
-_LINE_EVENT = struct.Struct("=QIIII24s")
 
 _IOC_READ, _IOC_WRITE = 2, 1
 
@@ -34,9 +32,8 @@ GET_CHIPINFO = _ioc(_IOC_READ, 0x01, _CHIP_INFO.size)
 GET_LINEINFO = _ioc(_IOC_READ | _IOC_WRITE, 0x05, _LINE_INFO.size)
 GET_LINE = _ioc(_IOC_READ | _IOC_WRITE, 0x07, _LINE_REQUEST.size)
 
-_FLAG_INPUT, _FLAG_OUTPUT, _FLAG_EDGE_FALLING, _FLAG_BIAS_PULL_UP = 1 << 2, 1 << 3, 1 << 5, 1 << 8
+_FLAG_OUTPUT = 1 << 3
 _ATTR_OUTPUT_VALUES = 2
-_EVENTS = 1024  # what the kernel keeps at most for a request; left to itself it keeps 16 a line
 
 
 def output_request(offset: int, level: int, consumer: str) -> bytes:
@@ -59,69 +56,17 @@ def output_request(offset: int, level: int, consumer: str) -> bytes:
     )
 
 
-def falling_request(offsets: list[int], consumer: str) -> bytes:
-    """A gpio_v2_line_request for lines together, as pulled up inputs whose falling edges are told.
-
-    Their time stamps are of CLOCK_MONOTONIC, the request's default.
-    """
-    return _LINE_REQUEST.pack(
-        struct.pack(f"={len(offsets)}I", *offsets),
-        consumer.encode()[:31],
-        _FLAG_INPUT | _FLAG_EDGE_FALLING | _FLAG_BIAS_PULL_UP,
-        0,  # no attributes
-        b"",
-        0,
-        0,
-        0,
-        0,
-        b"",
-        len(offsets),
-        _EVENTS,
-        b"",
-        0,
-    )
-
-
 def drive(chip: str, offset: int, level: int, consumer: str) -> None:
     """Make the line an output at `level` and let it go; a Pi's pin then keeps it.
 
     Raises:
         OSError: no such chip or line, not permitted, or the line is held (EBUSY).
     """
-    os.close(_requested(chip, output_request(offset, level, consumer)))
-
-
-def watch_falling(chip: str, offsets: list[int], consumer: str) -> int:
-    """A file that can be polled and read for the falling edges of these lines, until it is closed.
-
-    One request for all of them: the kernel numbers its edges, so that a lost one can be seen.
-
-    Raises:
-        OSError: as `drive`.
-    """
-    return _requested(chip, falling_request(offsets, consumer))
-
-
-def read_edges(fd: int) -> list[tuple[int, int, int]]:
-    """(ns of CLOCK_MONOTONIC, offset, number) of each edge that waits; blocks where none does.
-
-    The numbers have 32 bits and count the edges of the whole request. Two lines' edges may come out
-    of order.
-
-    Raises:
-        OSError: ENODEV, the chip is gone.
-    """
-    events = os.read(fd, _EVENTS * _LINE_EVENT.size)
-    return [(at_ns, offset, number) for at_ns, _, offset, number, *_ in _LINE_EVENT.iter_unpack(events)]
-
-
-def _requested(chip: str, request: bytes) -> int:
-    """The file of a line request."""
     fd = os.open(chip, os.O_RDWR | os.O_CLOEXEC)
     try:
-        answer = bytearray(request)
+        answer = bytearray(output_request(offset, level, consumer))
         fcntl.ioctl(fd, GET_LINE, answer)
-        return int(_LINE_REQUEST.unpack(answer)[-1])
+        os.close(_LINE_REQUEST.unpack(answer)[-1])
     finally:
         os.close(fd)
 

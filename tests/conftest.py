@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from fakes_door import lgpio as lgpio
+from fakes_gpiod import gpiod as gpiod
 from hypothesis import settings
 
 from edge.config import ModelsConfig, QualityConfig

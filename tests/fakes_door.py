@@ -1,13 +1,8 @@
-"""Siblings of what drives the door: lines with virtual time, and lgpio with chips in memory."""
+"""Siblings of what drives the door: lines, inputs and signals with virtual time."""
 
 from __future__ import annotations
 
-import sys
 import time
-import types
-
-import gpiozero.pins
-import pytest
 
 from edge.errors import DutyExceeded, LineError
 
@@ -112,101 +107,3 @@ class FakeSignals:
 
     def close(self) -> None:
         self.closed = True
-
-
-class FakeLgpio(types.ModuleType):
-    """The part of lgpio that gpiozero uses; `drives` has every level a line was driven to."""
-
-    class error(Exception):  # noqa: N801  # lgpio's name
-        pass
-
-    SET_PULL_UP, SET_PULL_DOWN, SET_PULL_NONE = 32, 64, 128
-    BOTH_EDGES, RISING_EDGE, FALLING_EDGE = 3, 1, 2
-
-    def __init__(self, chips: tuple[int, ...] = (0,), held: dict[int, str] | None = None) -> None:
-        super().__init__("lgpio")
-        self.drives: list[tuple[int, int]] = []
-        self.inputs: list[int] = []
-        self.pulls: dict[int, int] = {}
-        self.levels: dict[int, int] = {}
-        self.opened: set[int] = set()
-        self.broken = False
-        self._chips = chips
-        self._held = held or {}
-        self._outputs: dict[tuple[int, int], int] = {}
-        self._watches: dict[int, object] = {}
-
-    @property
-    def open(self) -> bool:
-        return bool(self.opened)
-
-    def gpiochip_open(self, chip: int) -> int:
-        if chip not in self._chips:
-            raise self.error("can not open gpiochip")
-        self.opened.add(chip + 7)
-        return chip + 7
-
-    def gpiochip_close(self, handle: int) -> None:
-        self.opened.discard(handle)
-
-    def gpio_free(self, handle: int, line: int) -> None:
-        self._outputs.pop((handle, line), None)
-
-    def gpio_claim_input(self, handle: int, line: int, flags: int = 0) -> None:
-        if line in self._held:
-            raise self.error("GPIO busy")
-        self.inputs.append(line)
-        self.pulls[line] = flags
-        self._outputs.pop((handle, line), None)
-
-    def gpio_claim_alert(self, handle: int, line: int, edges: int, flags: int = 0) -> None:
-        self.pulls[line] = flags
-
-    def callback(self, handle: int, line: int, edges: int, call) -> object:
-        self._watches[line] = call
-        return types.SimpleNamespace(cancel=lambda: self._watches.pop(line, None))
-
-    def put(self, line: int, level: int) -> None:
-        """The world moves an input."""
-        self.levels[line] = level
-        if line in self._watches:
-            self._watches[line](0, line, level, 1)
-
-    def gpio_claim_output(self, handle: int, line: int, level: int = 0, flags: int = 0) -> None:
-        self._outputs[handle, line] = level
-        self.drives.append((line, level))
-
-    def gpio_write(self, handle: int, line: int, level: int) -> None:
-        if self.broken:
-            raise self.error("bad GPIO write")
-        assert (handle, line) in self._outputs, "written without a claim"
-        self._outputs[handle, line] = int(level)
-        self.drives.append((line, int(level)))
-
-    def gpio_read(self, handle: int, line: int) -> int:
-        if self.broken:
-            raise self.error("bad GPIO read")
-        return self._outputs.get((handle, line), self.levels.get(line, 0))
-
-    def gpio_get_mode(self, handle: int, line: int) -> int:
-        # lgpio: 2 is an output, 32, 64 and 128 are the pulls
-        return 2 if (handle, line) in self._outputs else self.pulls.get(line, 0)
-
-    def gpio_get_line_info(self, handle: int, line: int) -> list[object]:
-        return [0, line, 0, "", self._held.get(line, "")]
-
-
-@pytest.fixture
-def lgpio(monkeypatch):
-    """lgpio(...): put a FakeLgpio where the real one would be imported from. In conftest.py for all."""
-
-    def install(*args, **kwargs) -> FakeLgpio:
-        fake = FakeLgpio(*args, **kwargs)
-        monkeypatch.setitem(sys.modules, "lgpio", fake)
-        monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
-        monkeypatch.delattr("gpiozero.pins.lgpio", raising=False)
-        return fake
-
-    yield install
-    sys.modules.pop("gpiozero.pins.lgpio", None)
-    vars(gpiozero.pins).pop("lgpio", None)  # else it stays bound to the fake where a real one is too

@@ -63,34 +63,15 @@ class LineInfo(ctypes.Structure):
     ]
 
 
-class LineEvent(ctypes.Structure):
-    """struct gpio_v2_line_event."""
-
-    _fields_ = [
-        ("timestamp_ns", u64),
-        ("id", u32),
-        ("offset", u32),
-        ("seqno", u32),
-        ("line_seqno", u32),
-        ("padding", u32 * 6),
-    ]
-
-
 class Kernel:
-    """Where fcntl.ioctl would go: chips of named lines; every request kept.
-
-    What is requested for its edges can be read: `fall` is an edge, `unplug` takes the chip away.
-    """
+    """Where fcntl.ioctl would go: chips of named lines; every request kept."""
 
     def __init__(self, label: str = "pinctrl-rp1", names: tuple[str, ...] = ("", "RELAY", "")) -> None:
         self.label = label
         self.names = names
         self.requests: list[tuple[int, int]] = []  # (offset, level)
-        self.watched: list[int] = []  # offsets, in the request's order
         self.holders: dict[int, str] = {}
         self.busy = 0  # how many requests find the line held
-        self._told = -1
-        self._number = 0
 
     def ioctl(self, fd: int, number: int, data: bytearray) -> int:
         if number == gpio_uapi.GET_CHIPINFO:
@@ -107,20 +88,5 @@ class Kernel:
         if self.busy:
             self.busy -= 1
             raise OSError(errno.EBUSY, "Device or resource busy")
-        if request.event_buffer_size:
-            self.watched = request.offsets[: request.num_lines]
-            request.fd, self._told = os.pipe2(os.O_CLOEXEC)
-        else:
-            self.requests.append((request.offsets[0], request.config.attrs[0].attr.values))
-            request.fd = os.dup(0)
-
-    def fall(self, line: int, at: float, lost: bool = False) -> None:
-        """The line with this place in the request falls at `at`, s."""
-        self._number += 1
-        event = LineEvent(round(at * 1e9), 2, self.watched[line], self._number)
-        if not lost:
-            os.write(self._told, bytes(event))
-
-    def unplug(self) -> None:
-        """Every open request is at its end."""
-        os.close(self._told)
+        self.requests.append((request.offsets[0], request.config.attrs[0].attr.values))
+        request.fd = os.dup(0)

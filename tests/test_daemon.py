@@ -372,8 +372,8 @@ def test_the_exit_button_works_with_camera_network_gallery_and_models_down(site,
     assert "gallery" in done.stdout
 
 
-def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path, lgpio):
-    lgpio()
+def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path, gpiod):
+    gpiod()
     site.config |= {"simulation": False, "camera": {"source": "0"}}
     site.config["door"]["relay"] = {"line": 17, "active": "low"}
     site.config["door"] |= {"led": {"line": 5}, "sounder": {"line": 6, "active": "low"}}
@@ -387,8 +387,8 @@ def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path
     assert not (tmp_path / "lines").exists()
 
 
-def test_a_readers_line_that_can_not_be_claimed_leaves_none_of_the_doors_held(site, lgpio):
-    fake = lgpio(chips=(0, 1))
+def test_a_readers_line_that_can_not_be_claimed_leaves_none_of_the_doors_held(site, gpiod):
+    fake = gpiod(chips=(0, 1))
     site.config |= {
         "simulation": False,
         "camera": {"source": "0"},

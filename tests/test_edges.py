@@ -1,14 +1,16 @@
-"""A Wiegand reader's lines: one suite over simulated ones, the kernel's interface and a real chip.
+"""A Wiegand reader's lines: one suite over simulated ones, a fake gpiod and a real chip.
 
 The real chip is there when DOORD_TEST_GPIOCHIP names it (tests/vm/run).
 """
 
 from __future__ import annotations
 
+import sys
 import time
 
 import gpiochip
 import pytest
+from fakes_gpiod import Bias, Direction, EdgeDetection, FakeGpiod, LineSettings
 from fakes_kernel import Kernel
 from gpiochip import SimLine
 
@@ -41,27 +43,23 @@ class SimulatedRig:
         self.edges.plug(into)
 
 
-class KernelRig:
-    """The ioctl alone is faked: the edges are the kernel's bytes in a pipe."""
+class GpiodRig:
+    """Over the fake's chip, which is the only one."""
 
-    def __init__(self, monkeypatch) -> None:
-        self.kernel = Kernel(names=("",) * 8)
-        monkeypatch.setattr(gpio_uapi.fcntl, "ioctl", self.kernel.ioctl)
-        monkeypatch.setattr(chips, "chip_path", self._path)
-        self.edges = KernelEdges(wiring("/dev/gpiochip0"))
-        self.there = True
-
-    def _path(self, chip: str) -> str:
-        return "/dev/null" if self.there else "/dev/gpiochip-gone"
+    def __init__(self, fake: FakeGpiod, lines: dict[str, tuple[str, int | str]] | None = None) -> None:
+        self.fake = fake
+        self.edges = KernelEdges(lines or wiring("/dev/gpiochip0"))
 
     def fall(self, *lines: int) -> None:
         for line in lines:
-            self.kernel.fall(line, time.monotonic())
+            self.fake.put(DATA[line], 0)
+            self.fake.put(DATA[line], 1)
 
     def plug(self, into: bool) -> None:
-        self.there = into
-        if not into:
-            self.kernel.unplug()
+        if into:
+            self.fake.paths = {"/dev/gpiochip0": 0}
+        else:
+            self.fake.unplug()
 
 
 class ChipRig:
@@ -87,10 +85,21 @@ class ChipRig:
             self._look()
 
 
-@pytest.fixture(params=["simulated", "kernel", *(["chip"] if gpiochip.CHIP else [])])
-def rig(request, monkeypatch):
-    rigs = {"simulated": SimulatedRig, "kernel": lambda: KernelRig(monkeypatch), "chip": ChipRig}
-    rig = rigs[request.param]()
+@pytest.fixture
+def kernel(monkeypatch) -> Kernel:
+    """Behind /dev/null, which can be opened everywhere, a chip that tells names and holders."""
+    kernel = Kernel(names=("",) * 8)
+    monkeypatch.setattr(gpio_uapi.fcntl, "ioctl", kernel.ioctl)
+    monkeypatch.setattr(chips, "chip_path", lambda chip: chip)
+    return kernel
+
+
+@pytest.fixture(params=["simulated", "gpiod", *(["chip"] if gpiochip.CHIP else [])])
+def rig(request):
+    if request.param == "gpiod":
+        rig = GpiodRig(request.getfixturevalue("gpiod")())
+    else:
+        rig = {"simulated": SimulatedRig, "chip": ChipRig}[request.param]()
     yield rig
     rig.edges.close()
     if request.param == "chip":
@@ -131,8 +140,7 @@ def test_what_fell_while_they_were_closed_is_not_told(rig):
     rig.fall(0)
     told(rig, 1)
     rig.edges.close()
-    if not isinstance(rig, KernelRig):  # a pipe that nobody reads can't be written
-        rig.fall(1)
+    rig.fall(1)
     rig.edges.open()
     assert rig.edges.wait(0.02) == []
     rig.fall(1)
@@ -153,29 +161,40 @@ def test_a_chip_that_goes_is_a_fault_and_one_that_comes_back_can_be_opened(rig):
     assert [edge.line for edge in told(rig, 2)] == [0, 1]
 
 
-def test_the_kernel_is_asked_for_both_lines_at_once_in_their_order(monkeypatch):
-    rig = KernelRig(monkeypatch)
+def test_the_kernel_is_asked_for_both_lines_at_once_pulled_up_with_the_largest_buffer(gpiod):
+    rig = GpiodRig(gpiod())
     rig.edges.open()
-    assert rig.kernel.watched == [5, 6]
+    assert rig.fake.asked == [(DATA, "doord", 1024)]
+    wanted = LineSettings(Direction.INPUT, EdgeDetection.FALLING, Bias.PULL_UP)
+    assert [rig.fake.settings(line) for line in DATA] == [wanted, wanted]
     rig.edges.close()
+    assert not rig.fake.open
 
 
-def test_more_edges_than_the_kernel_keeps_are_read_and_the_gap_is_seen(monkeypatch):
-    rig = KernelRig(monkeypatch)
+def test_more_edges_than_the_kernel_keeps_are_read_and_the_gap_is_seen(gpiod):
+    rig = GpiodRig(gpiod())
     rig.edges.open()
-    rig.kernel.fall(0, 1.0)
-    rig.kernel.fall(0, 1.001, lost=True)
-    rig.kernel.fall(1, 1.002)
+    rig.fall(0)
+    rig.fake.put(DATA[0], 0, lost=True)
+    rig.fall(1)
     assert [edge.number for edge in told(rig, 2)] == [1, 3]
     rig.edges.close()
 
 
-def test_a_line_that_is_held_is_named_with_its_holder(monkeypatch):
-    rig = KernelRig(monkeypatch)
-    rig.kernel.busy, rig.kernel.holders = 1, {6: "w1-gpio"}
-    wanted = r"""/dev/gpiochip0 lines 5 and 6: can't be claimed: .*busy; line 6 is held by "w1-gpio"$"""
+def test_a_line_that_is_held_is_named_with_its_holder(gpiod, kernel):
+    rig = GpiodRig(gpiod(held={6: "w1-gpio"}), wiring("/dev/null"))
+    kernel.holders = {6: "w1-gpio"}
+    rig.fake.paths = {"/dev/null": 0}
+    wanted = r"""/dev/null lines 5 and 6: can't be claimed: .*busy; line 6 is held by "w1-gpio"$"""
     with pytest.raises(LineError, match=wanted):
         rig.edges.open()
+
+
+def test_a_missing_driver_says_how_to_install_it(gpiod, monkeypatch):
+    gpiod()
+    monkeypatch.setitem(sys.modules, "gpiod", None)
+    with pytest.raises(LineError, match=r"lines 5 and 6: gpiod is missing .*pip install 'doord\[gpio\]'"):
+        KernelEdges(wiring("/dev/gpiochip0")).open()
 
 
 @pytest.mark.skipif(not gpiochip.CHIP, reason="no chip here: see tests/vm")
@@ -189,25 +208,25 @@ def test_the_kernel_names_the_holder():
     rig.edges.close()
 
 
-def test_a_line_of_the_door_is_refused(monkeypatch):
-    rig = KernelRig(monkeypatch)
-    both = {**wiring("/dev/gpiochip0"), "door.relay.line": ("label:pinctrl-rp1", 6)}
+def test_a_line_of_the_door_is_refused(gpiod, kernel):
+    fake = gpiod()
+    both = {**wiring("/dev/gpiochip0"), "door.relay.line": ("/dev/gpiochip0", 6)}
     with pytest.raises(LineError, match=r"is both door\.relay\.line and readers\.wiegand\.data1"):
         KernelEdges(both).open()
-    assert rig.kernel.watched == []
+    assert fake.asked == []
 
 
-def test_lines_may_have_names(monkeypatch):
-    rig = KernelRig(monkeypatch)
-    rig.kernel.names = ("", "D1", "D0")
+def test_lines_may_have_names(gpiod, kernel):
+    kernel.names = ("", "", "", "", "", "D1", "D0", "RELAY")
     named = {
-        **wiring("/dev/gpiochip0"),
-        "readers.wiegand.data0": ("/dev/gpiochip0", "name:D0"),
-        "readers.wiegand.data1": ("/dev/gpiochip0", "name:D1"),
+        "door.relay.line": ("/dev/null", "name:RELAY"),
+        "readers.wiegand.data0": ("/dev/null", "name:D0"),
+        "readers.wiegand.data1": ("/dev/null", "name:D1"),
     }
-    edges = KernelEdges(named)
-    edges.open()
-    assert rig.kernel.watched == [2, 1]
-    rig.kernel.fall(0, 1.0)
-    assert [edge.line for edge in edges.wait(_WAIT_S)] == [0]
-    edges.close()
+    rig = GpiodRig(gpiod(), named)
+    rig.fake.paths = {"/dev/null": 0}
+    rig.edges.open()
+    assert rig.fake.asked == [((6, 5), "doord", 1024)]
+    rig.fall(1)
+    assert [edge.line for edge in rig.edges.wait(_WAIT_S)] == [0]
+    rig.edges.close()

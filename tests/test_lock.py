@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes_kernel import ChipInfo, Kernel, LineEvent, LineInfo, LineRequest
+from fakes_kernel import ChipInfo, Kernel, LineInfo, LineRequest
 
 from edge import gpio_uapi, lock
 from edge.door import chips
@@ -29,16 +29,9 @@ def test_the_request_is_the_kernels_byte_for_byte(level):
     assert gpio_uapi.output_request(17, level, "doord-lock") == bytes(wanted)
 
 
-def test_two_lines_are_watched_in_one_request_with_the_largest_buffer():
-    wanted = LineRequest(consumer=b"doord", num_lines=2, event_buffer_size=1024)
-    wanted.offsets[:2] = [5, 6]
-    wanted.config.flags = 1 << 2 | 1 << 5 | 1 << 8  # INPUT, EDGE_FALLING, BIAS_PULL_UP
-    assert gpio_uapi.falling_request([5, 6], "doord") == bytes(wanted)
-
-
 def test_the_ioctls_have_the_kernels_numbers():
-    structures = (ChipInfo, LineRequest, LineInfo, LineEvent)
-    assert [ctypes.sizeof(structure) for structure in structures] == [68, 592, 256, 48]
+    structures = (ChipInfo, LineRequest, LineInfo)
+    assert [ctypes.sizeof(structure) for structure in structures] == [68, 592, 256]
     numbers = (gpio_uapi.GET_CHIPINFO, gpio_uapi.GET_LINEINFO, gpio_uapi.GET_LINE)
     assert numbers == (0x8044B401, 0xC100B405, 0xC250B407)
 
@@ -48,21 +41,15 @@ HEADER = """
 #include <stdio.h>
 #include <string.h>
 int main(void) {
-    struct gpio_v2_line_request r, f;
+    struct gpio_v2_line_request r;
     memset(&r, 0, sizeof r);
-    memset(&f, 0, sizeof f);
     r.offsets[0] = 17; strcpy(r.consumer, "doord-lock"); r.num_lines = 1;
     r.config.flags = GPIO_V2_LINE_FLAG_OUTPUT; r.config.num_attrs = 1;
     r.config.attrs[0].attr.id = GPIO_V2_LINE_ATTR_ID_OUTPUT_VALUES;
     r.config.attrs[0].attr.values = 1; r.config.attrs[0].mask = 1;
-    f.offsets[0] = 5; f.offsets[1] = 6; strcpy(f.consumer, "doord"); f.num_lines = 2;
-    f.config.flags =
-        GPIO_V2_LINE_FLAG_INPUT | GPIO_V2_LINE_FLAG_EDGE_FALLING | GPIO_V2_LINE_FLAG_BIAS_PULL_UP;
-    f.event_buffer_size = 1024;
     unsigned long n[3] = {GPIO_GET_CHIPINFO_IOCTL, GPIO_V2_GET_LINEINFO_IOCTL, GPIO_V2_GET_LINE_IOCTL};
     fwrite(n, sizeof n, 1, stdout);
     fwrite(&r, sizeof r, 1, stdout);
-    fwrite(&f, sizeof f, 1, stdout);
     return 0;
 }
 """
@@ -77,8 +64,7 @@ def test_a_c_compiler_makes_the_same_of_the_kernels_header(tmp_path):
     size = ctypes.sizeof(ctypes.c_ulong)
     numbers = [int.from_bytes(made[i * size : (i + 1) * size], sys.byteorder) for i in range(3)]
     assert numbers == [gpio_uapi.GET_CHIPINFO, gpio_uapi.GET_LINEINFO, gpio_uapi.GET_LINE]
-    requests = gpio_uapi.output_request(17, 1, "doord-lock") + gpio_uapi.falling_request([5, 6], "doord")
-    assert made[3 * size :] == requests
+    assert made[3 * size :] == gpio_uapi.output_request(17, 1, "doord-lock")
 
 
 @pytest.fixture

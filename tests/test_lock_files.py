@@ -51,16 +51,7 @@ def test_a_lock_file_pins_every_dependency_at_a_version_pyproject_allows(target:
     wanted = [need for need in asked_for() if not need.marker or need.marker.evaluate(environment(target))]
     assert len(wanted) >= 11
     for need in wanted:
-        if need.name not in target.from_debian:
-            assert need.specifier.contains(pinned[need.name], prereleases=True), (
-                f"{need} against {target.lock}"
-            )
-
-
-@every_target
-def test_what_debian_provides_is_not_pinned_and_is_named(target: Target) -> None:
-    assert target.from_debian == ({"lgpio": "python3-lgpio"} if target.python == "3.13" else {})
-    assert not set(target.from_debian) & set(pins(target))
+        assert need.specifier.contains(pinned[need.name], prereleases=True), f"{need} against {target.lock}"
 
 
 def test_both_architectures_of_a_python_get_the_same_versions() -> None:

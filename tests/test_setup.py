@@ -227,7 +227,7 @@ def test_the_report_of_a_simulation_is_refused_with_one_line(tmp_path, capsys):
     assert not (tmp_path / "commissioning.txt").exists()
 
 
-# the lines, with lgpio in memory
+# the lines, with gpiod in memory
 
 
 DOOR = DoorConfig(RelayConfig(17), dps=ContactConfig(27), rex=ButtonConfig(22))
@@ -243,17 +243,17 @@ def terminal(**answers: str | list[str]) -> tuple[Terminal, Screen]:
     return Terminal(told, None, screen), screen
 
 
-def tried(lgpio, talk: Terminal, may_turn: bool = True, wait_s: float = 5.0, door: DoorConfig = DOOR):
-    fake = lgpio()
+def tried(gpiod, talk: Terminal, may_turn: bool = True, wait_s: float = 5.0, door: DoorConfig = DOOR):
+    fake = gpiod()
     at_rest(fake)
     level, outcomes = lines_trial.try_lines(Config("hq", "front", door), talk, wait_s, may_turn)
     assert not fake.open
     return level, {o.part: o for o in outcomes}, fake
 
 
-def test_the_relay_is_locked_released_for_a_second_and_locked(lgpio):
+def test_the_relay_is_locked_released_for_a_second_and_locked(gpiod):
     talk, _ = terminal(relay_locked="yes", relay_released="yes")
-    level, found, fake = tried(lgpio, talk)
+    level, found, fake = tried(gpiod, talk)
     assert level == "high"
     assert [drive for drive in fake.drives if drive[0] == 17][:4] == [(17, 0), (17, 1), (17, 0), (17, 0)]
     assert fake.drives[-1] == (17, 0)
@@ -262,9 +262,9 @@ def test_the_relay_is_locked_released_for_a_second_and_locked(lgpio):
     assert found["door contact"].result == "not tested"  # nobody's hands were there
 
 
-def test_a_lock_that_is_released_at_the_locked_level_turns_the_polarity_at_once(lgpio):
+def test_a_lock_that_is_released_at_the_locked_level_turns_the_polarity_at_once(gpiod):
     talk, _ = terminal(relay_locked=["no", "yes"], relay_released="yes")
-    level, found, fake = tried(lgpio, talk)
+    level, found, fake = tried(gpiod, talk)
     assert (level, found["relay"].result) == ("low", "passed")
     levels = [drive[1] for drive in fake.drives if drive[0] == 17]
     assert set(levels[: levels.index(1)]) == {0}
@@ -272,9 +272,9 @@ def test_a_lock_that_is_released_at_the_locked_level_turns_the_polarity_at_once(
     assert levels.count(0) - levels[: levels.index(1)].count(0) == 1  # released once
 
 
-def test_a_report_alone_does_not_turn_the_polarity_but_says_so(lgpio):
+def test_a_report_alone_does_not_turn_the_polarity_but_says_so(gpiod):
     talk, _ = terminal(relay_locked="no")
-    level, found, _ = tried(lgpio, talk, may_turn=False)
+    level, found, _ = tried(gpiod, talk, may_turn=False)
     assert level == "high"
     assert (found["relay"].result, "active: low" in found["relay"].words) == ("failed", True)
 
@@ -289,14 +289,14 @@ def test_a_report_alone_does_not_turn_the_polarity_but_says_so(lgpio):
         ({"relay_locked": "no"}, "failed", "at both levels"),
     ],
 )
-def test_what_was_not_seen_is_not_called_tested(lgpio, answers, result, says):
+def test_what_was_not_seen_is_not_called_tested(gpiod, answers, result, says):
     talk, _ = terminal(**answers)
-    _, found, _ = tried(lgpio, talk)
+    _, found, _ = tried(gpiod, talk)
     assert (found["relay"].result, says in found["relay"].words) == (result, True)
 
 
-def test_ctrl_c_in_the_middle_of_a_release_locks(lgpio, monkeypatch):
-    fake = lgpio()
+def test_ctrl_c_in_the_middle_of_a_release_locks(gpiod, monkeypatch):
+    fake = gpiod()
     at_rest(fake)
     talk, _ = terminal(relay_locked="yes")
 
@@ -311,9 +311,9 @@ def test_ctrl_c_in_the_middle_of_a_release_locks(lgpio, monkeypatch):
     assert not fake.open
 
 
-def test_contact_and_button_are_seen_to_change_and_to_come_back(lgpio):
+def test_contact_and_button_are_seen_to_change_and_to_come_back(gpiod):
     talk, screen = terminal(try_relay="no", try_dps="yes", try_rex="yes")
-    fake = lgpio()
+    fake = gpiod()
     at_rest(fake)
     screen.when("Open the door", lambda: soon(lambda: fake.put(27, 1)))
     screen.when("Press the exit button", lambda: soon(lambda: fake.put(22, 0)))
@@ -327,9 +327,9 @@ def test_contact_and_button_are_seen_to_change_and_to_come_back(lgpio):
     assert found["case contact"] == untested("case contact", "none is configured")
 
 
-def test_a_contact_that_never_changes_or_is_active_at_rest_failed(lgpio):
+def test_a_contact_that_never_changes_or_is_active_at_rest_failed(gpiod):
     talk, _ = terminal(try_relay="no", try_dps="yes", try_rex="yes")
-    fake = lgpio()
+    fake = gpiod()
     fake.put(22, 0)  # a button wired the wrong way round
     _, outcomes = lines_trial.try_lines(Config("hq", "front", DOOR), talk, 0.1, True)
     found = {o.part: o.words for o in outcomes if o.result == "failed"}
@@ -340,9 +340,9 @@ def test_a_contact_that_never_changes_or_is_active_at_rest_failed(lgpio):
     }
 
 
-def test_a_line_that_can_not_be_claimed_is_a_failed_trial_and_no_end(lgpio):
+def test_a_line_that_can_not_be_claimed_is_a_failed_trial_and_no_end(gpiod):
     talk, _ = terminal(relay_locked="yes")
-    lgpio(held={27: "spi0 CS0"})
+    gpiod(held={27: "spi0 CS0"})
     _, outcomes = lines_trial.try_lines(Config("hq", "front", DOOR), talk, 0.1, True)
     assert [o.result for o in outcomes] == ["failed"]
     assert 'held by "spi0 CS0"' in outcomes[0].words
@@ -352,9 +352,9 @@ def test_a_line_that_can_not_be_claimed_is_a_failed_trial_and_no_end(lgpio):
 
 
 @pytest.fixture
-def on_site(tmp_path, lgpio, monkeypatch):
-    """A unit with lgpio in memory and a visitor before the camera, and its installer's screen."""
-    fake = lgpio()
+def on_site(tmp_path, gpiod, monkeypatch):
+    """A unit with gpiod in memory and a visitor before the camera, and its installer's screen."""
+    fake = gpiod()
     at_rest(fake)
     visitor = Visitor()
     screen = Screen()

@@ -33,7 +33,6 @@ Architecture: {target.debian_arch}
 Maintainer: {MAINTAINER}
 Installed-Size: {size_kib}
 Depends: {", ".join(depends)}
-{_recommends(target)}\
 Section: misc
 Priority: optional
 Doord-State-Format: {STATE_FORMAT}
@@ -45,12 +44,6 @@ Description: firmware service of an office door unit that opens by face
  This package is for {target.words.split(" on ")[0]} only and brings the Python packages it
  was tested with, in /usr/lib/doord/site-packages.
 """
-
-
-def _recommends(target: Target) -> str:
-    """Not a dependency: Raspberry Pi OS 13 has lgpio, Debian 13 has not and still simulates."""
-    names = ", ".join(target.from_debian.values())
-    return f"Recommends: {names}\n" if names else ""
 
 
 def depends(target: Target, site: Path) -> list[str]:

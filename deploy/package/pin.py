@@ -47,11 +47,9 @@ def lock(target: Target, *, upgrade: bool) -> str:
 
 def resolve(target: Target, into: Path) -> None:
     """Let uv choose the versions for a system that is not this one; its markers are that system's."""
-    overrides = into.with_name("overrides.txt")
-    overrides.write_text("".join(f"{name}; python_version < '0'\n" for name in target.from_debian))
     platform = f"{target.arch}-manylinux_{GLIBC.replace('.', '_')}"
     run("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes",
-        "--no-build", "--no-python-downloads", "--extra", "gpio", "--overrides", str(overrides),
+        "--no-build", "--no-python-downloads", "--extra", "gpio",
         "--constraints", str(LOCKS / "constraints.txt"),
         "--python-version", target.python, "--python-platform", platform,
         "--output-file", str(into), str(ROOT / "pyproject.toml"))  # fmt: skip

@@ -8,11 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = Path(__file__).resolve().parent / "lock"
-GLIBC = "2.34"  # lgpio's wheels ask for it; Ubuntu 22.04 has 2.35, Debian 12 2.36
+GLIBC = "2.34"  # the newest that a wheel is tagged with (cryptography's); Ubuntu 22.04 has 2.35
 _OLDER_GLIBC = ("2_31", "2_28", "2_27", "2_26", "2_24", "2_17")  # what wheels are tagged with in the wild
-_FROM_DEBIAN = {
-    "3.13": {"lgpio": "python3-lgpio"}
-}  # no wheel for this Python; Raspberry Pi OS 13 has a package, Debian 13 none
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +43,6 @@ class Target:
     def words(self) -> str:
         """As a person would say it."""
         return f"CPython {self.python} on {self.arch}"
-
-    @property
-    def from_debian(self) -> dict[str, str]:
-        """Packages without a wheel here, and the Debian package that stands in."""
-        return _FROM_DEBIAN.get(self.python, {})
 
     def platform_options(self) -> list[str]:
         """The wheels this system can use, as pip's options."""

@@ -1,8 +1,8 @@
 """The GPIO chips of a door, each opened once, and the lines on them, found by label and name.
 
-gpiozero never guesses here: a mock factory when the configuration says `simulation: true`, lgpio
-on the configured chip otherwise. The board is described by the lines in use, so neither the
-offsets nor the kind of board matter (lgpio's own factory raises PinUnknownPi off a Raspberry Pi).
+gpiozero never guesses here: a mock factory when the configuration says `simulation: true`, gpiod's
+(gpiod_pins) on the configured chip otherwise. The board is described by the lines in use, so neither
+the offsets nor the kind of board matter.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from gpiozero import GPIOZeroError
@@ -73,16 +73,6 @@ class Place:
         """gpiozero's name for it."""
         return f"GPIO{self.offset}"
 
-    def unwatch_if_unplugged(self) -> None:
-        """Make the driver leave a line alone whose chip is gone. Never raises.
-
-        lgpio's thread would go on reading it: a core, and 60,000 lines of log a second.
-        """
-        forget = getattr(self.chip.factory, "forget", None)
-        if forget and not Path(self.chip.path).exists():
-            with contextlib.suppress(*self.chip.faults):
-                forget(self.offset)
-
     def holder(self) -> str:
         """`; it is held by "..."` where the driver can tell, else nothing."""
         ask = getattr(self.chip.factory, "holder", None)
@@ -101,7 +91,7 @@ def open_places(door: DoorConfig, simulation: bool) -> dict[str, Place]:
     try:
         for path in dict.fromkeys(path for path, _ in found.values()):
             offsets = frozenset(offset for at, offset in found.values() if at == path)
-            chips[path] = simulated_chip(path, offsets) if simulation else _lgpio_chip(path, offsets)
+            chips[path] = simulated_chip(path, offsets) if simulation else _real_chip(path, offsets)
     except LineError:
         for chip in chips.values():
             chip.close()
@@ -249,57 +239,21 @@ def simulated_chip(path: str, offsets: frozenset[int]) -> Chip:
     return Chip(path, Simulated(revision=_ANY_PI, pin_class=MockPin), ())
 
 
-def _lgpio_chip(path: str, offsets: frozenset[int]) -> Chip:
-    """lgpio on a chip. Raises LineError."""
+def _real_chip(path: str, offsets: frozenset[int]) -> Chip:
+    """gpiod on a chip. Raises LineError."""
+    pins = real_lines(path)
     try:
-        import lgpio
-        from gpiozero.pins import lgpio as pins
-    except ImportError as error:
-        raise LineError(
-            f"{path}: lgpio is missing ({error}): pip install 'doord[gpio]' or apt-get install python3-lgpio"
-        ) from error
-    except OSError as error:  # it makes .lgd-nfy* in the working directory
-        raise LineError(f"{path}: lgpio needs a writable working directory: {error}") from error
-    number = int(path[len("/dev/gpiochip") :])  # lgpio knows chips by number only
-    try:
-        return Chip(path, _factory_class(lgpio, pins, offsets)(chip=number), (lgpio.error,))
-    except (lgpio.error, OSError) as error:
+        return Chip(path, pins.Factory(path, _Board(offsets)), pins.FAULTS)
+    except pins.FAULTS as error:
         raise LineError(
             f"{path}: {error}: expected a GPIO chip that doord's user or group may open"
         ) from error
 
 
-def _factory_class(lgpio: Any, pins: Any, offsets: frozenset[int]) -> Any:
-    """gpiozero's lgpio factory without its steps that would move a relay unasked."""
-
-    class Pin(pins.LGPIOPin):  # type: ignore[misc]  # gpiozero has no types
-        def output_with_state(self, state: bool) -> None:
-            # gpiozero claims the line low, then sets it: an active-low relay would release the door
-            lgpio.gpio_claim_output(self.factory._handle, self._number, int(state))
-
-        def close(self) -> None:
-            # gpiozero makes the line a floating input; this one stays driven until the chip closes,
-            # which the factory does behind this, and must also when the chip was unplugged
-            with contextlib.suppress(lgpio.error):
-                self.when_changed = None
-
-    class Factory(pins.LGPIOFactory):  # type: ignore[misc]  # gpiozero has no types
-        def __init__(self, chip: int) -> None:
-            super().__init__(chip=chip)
-            # gpiozero's are one for all chips of the process, as if line 4 of two chips were one
-            self.pins: dict[Any, Any] = {}
-            self._reservations: Any = defaultdict(list)
-            self.pin_class = Pin
-
-        def _get_board_info(self) -> _Board:
-            return _Board(offsets)
-
-        def forget(self, offset: int) -> None:
-            """Let a line go."""
-            lgpio.gpio_free(self._handle, offset)
-
-        def holder(self, offset: int) -> str:
-            """Who uses the line, as the kernel knows it."""
-            return str(lgpio.gpio_get_line_info(self._handle, offset)[-1])
-
-    return Factory
+def real_lines(where: str) -> ModuleType:
+    """edge.door.gpiod_pins, which a simulation does without. Raises LineError: gpiod is missing."""
+    try:
+        from edge.door import gpiod_pins
+    except ImportError as error:
+        raise LineError(f"{where}: gpiod is missing ({error}): pip install 'doord[gpio]'") from error
+    return gpiod_pins

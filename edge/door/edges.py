@@ -1,20 +1,19 @@
 """Where a Wiegand reader's edges come from: the kernel, or whoever simulates a reader.
 
-lgpio is not used here. It requests each line apart and leaves the kernel's buffer at 16 edges a line,
-which a frame of 26 bits can overrun unseen: 4 of 5,167 edges beside a busy host, none of 25,828 with
-the request below (tests/vm). And its thread would go on reading lines whose chip is gone.
+Not through gpiozero's pins, which are a request each: with the 16 edges a line that the kernel keeps if
+nobody says more, a frame of 26 bits can overrun them unseen: 4 of 5,167 edges beside a busy host, none of
+25,828 with one request of both (ADR 0004, tests/vm).
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
 import select
 import time
+from types import ModuleType
+from typing import Any
 
-from edge import gpio_uapi
-from edge.door.chips import find, line_holder
+from edge.door.chips import find, line_holder, real_lines
 from edge.door_config import Wiring
 from edge.errors import LineError
 from edge.ports import Edge
@@ -32,25 +31,27 @@ class KernelEdges:
         (chip, data0), (_, data1) = (wiring[key] for key in _DATA)
         self.where = f"{chip} lines {data0} and {data1}"
         self._offsets: list[int] = []
-        self._fd = -1
+        self._driver: ModuleType
+        self._request: Any = None  # a gpiod.LineRequest while open
 
     def open(self) -> None:
         """See EdgeSource. The lines are looked for each time: a chip comes back under another number."""
         self.close()
         found = find(self._wiring)
         path, self._offsets = found[_DATA[0]][0], [found[key][1] for key in _DATA]
+        self._driver = real_lines(self.where)
         try:
-            self._fd = gpio_uapi.watch_falling(path, self._offsets, "doord")
-        except OSError as error:
-            words = f"can't be claimed: {error.strerror or error}{_holders(path, self._offsets)}"
+            self._request = self._driver.watch_falling(path, self._offsets)
+        except self._driver.FAULTS as error:
+            words = f"can't be claimed: {error}{_holders(path, self._offsets)}"
             raise LineError(f"{self.where}: {words}") from error
 
     def wait(self, timeout_s: float) -> list[Edge]:
         """See EdgeSource."""
-        if self._fd < 0:
+        if self._request is None:
             raise LineError(f"{self.where}: is not open")
         poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
+        poll.register(self._request.fd, select.POLLIN)
         ready = poll.poll(timeout_s * 1000)
         if not ready:
             return []
@@ -58,17 +59,16 @@ class KernelEdges:
             raise LineError(f"{self.where}: the chip is gone")
         time.sleep(_GATHER_S)
         try:
-            edges = gpio_uapi.read_edges(self._fd)
-        except OSError as error:
-            raise LineError(f"{self.where}: {error.strerror or error}") from error
+            edges = self._driver.take_falls(self._request)
+        except self._driver.FAULTS as error:
+            raise LineError(f"{self.where}: {error}") from error
         return [Edge(at_ns / 1e9, self._offsets.index(offset), number) for at_ns, offset, number in edges]
 
     def close(self) -> None:
         """See EdgeSource."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-        self._fd = -1
+        if self._request is not None:
+            self._request.release()
+        self._request = None
 
 
 def _holders(path: str, offsets: list[int]) -> str:

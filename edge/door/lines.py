@@ -35,8 +35,6 @@ class _Contact:
             active_state=True if pull is None else None,  # gpiozero wants one; the raw level is read here
             pin_factory=place.chip.factory,
         )
-        if pull is None:
-            self._device.pin.pull = "floating"  # gpiozero takes a pin it knows nothing of for floating
         self._device.pin.edges = "both"
         self._device.pin.when_changed = self._changed  # gpiozero keeps a weak reference
 
@@ -44,7 +42,8 @@ class _Contact:
         self._sink = sink
 
     def _changed(self, _ticks: float, level: int) -> None:
-        # gpiozero's ticks have an unnamed clock; what matters here is the order and the pauses
+        # not the kernel's time of the edge: held up on the way here, a spike would seem to have held since
+        # then, while the edge that ended it is on its way still
         if self._sink is not None:
             self._sink(self.role, bool(level) == self._high_is_active, time.monotonic())
 
@@ -91,8 +90,6 @@ class InputLines:
             try:
                 found[contact.role] = contact.active()
             except place.chip.faults as error:
-                for watched in self._contacts:
-                    self._places[watched.role].unwatch_if_unplugged()
                 raise LineError(f"{place.where}: door.{contact.role} can't be read: {error}") from error
         return found
 

@@ -167,7 +167,7 @@ def installs(life: Life) -> None:
 def refuses(life: Life) -> None:
     life.refused("/srv/wrong-arch.deb", "expected a package for amd64, got one for arm64")
     life.refused("/srv/wrong-python.deb", "the package is for python3.12, this machine has python3.11")
-    life.refused("/srv/lacks.deb", "the system lacks python3-lgpio")
+    life.refused("/srv/lacks.deb", "the system lacks python3-libgpiod")
     life.refused("/srv/short.deb", "expected a whole Debian package")
     life.refused("/srv/flipped.deb", "expected a whole Debian package")
     life.refused("/srv/flipped.tar", "the sum differs from SHA256SUMS")
@@ -294,7 +294,7 @@ def lay_out(shared: Path) -> None:
     variant(base, bare, "0.2.0", lambda root: shutil.rmtree(root / "usr/lib"))
     variant(bare, shared / "wrong-arch.deb", "0.2.0", None, {"Architecture": "arm64"})
     variant(bare, shared / "wrong-python.deb", "0.2.0", None, {"Depends": "python3.12"})
-    variant(bare, shared / "lacks.deb", "0.2.0", None, {"Depends": "python3.11, python3-lgpio"})
+    variant(bare, shared / "lacks.deb", "0.2.0", None, {"Depends": "python3.11, python3-libgpiod"})
     variant(bare, shared / "older.deb", "0.0.9")
     variant(bare, shared / "other.deb", "0.2.0", None, {"Package": "door"})
     whole = (shared / "better.deb").read_bytes()

@@ -4,7 +4,7 @@
 SUITE=bookworm # its kernel, headers and source come out of one transaction, so they are of one version
 PYTHON_OF_SUITE=3.11
 PACKAGES=systemd-sysv,dbus,udev,kmod,python3,linux-image-amd64,linux-headers-amd64,linux-source-6.1,gcc,make,xz-utils
-WHEELS=(gpiozero==2.0.1.post3 lgpio==0.2.2.0 msgspec==0.22.0 pyyaml==6.0.3 'numpy<3' 'cryptography>=42' \
+WHEELS=(gpiozero==2.0.1.post3 gpiod==2.5.0 msgspec==0.22.0 pyyaml==6.0.3 'numpy<3' 'cryptography>=42' \
   'paho-mqtt>=2.0,<3' 'tuf>=6,<8' 'securesystemslib>=1.2,<2' 'pytest>=8.2' 'hypothesis>=6.100')
 
 # guest_key: what the image is made of; another key, another image.

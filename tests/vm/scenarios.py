@@ -91,6 +91,7 @@ def contract(guest: Guest) -> list[Row]:
         ),
         _suite(guest, "contacts, button, lamp, sounder on the same", "test_lines.py"),
         _suite(guest, "a Wiegand reader's lines on simulated, faked and the kernel's chip", "test_edges.py"),
+        _suite(guest, "gpiozero's pins over gpiod, faked and the kernel's chip", "test_gpiod_pins.py"),
         _suite(
             guest,
             "held line, unplugged chip, killed holder, close, active high and low",
@@ -115,7 +116,7 @@ def _suite(guest: Guest, what: str, path: str) -> Row:
         "-p",
         "no:cacheprovider",
         "-p",
-        "fakes_door",  # for its fixture: conftest.py wants the models
+        "fakes_gpiod",  # for its fixture: conftest.py wants the models
     )
     with guest.machine(READY) as machine:
         done = machine.run(*PYTHON, *pytest, f"/opt/code/tests/{path}", timeout_s=300, check=False)

@@ -16,7 +16,7 @@ _HOT_C = 80.0  # a Pi slows down from here on (raspberrypi.com, "Frequency manag
 _LOW_MEMORY_MB = 100
 _THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _NOW, _SINCE_START = 0x5, 0x50005  # under-voltage and throttled: now, and either of the two since the start
-_WHEELS = ("numpy", "opencv-python-headless", "ai-edge-litert", "tflite-runtime", "paho-mqtt", "lgpio")
+_WHEELS = ("numpy", "opencv-python-headless", "ai-edge-litert", "tflite-runtime", "paho-mqtt", "gpiod")
 # processor features that make the quantised models fast, where there is a word for them
 _FAST = {"aarch64": ("asimddp", "i8mm"), "x86_64": ("avx2", "avx512_vnni", "avx_vnni")}
 

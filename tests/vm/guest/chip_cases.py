@@ -9,6 +9,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import gpiochip
 import pytest
@@ -21,8 +22,10 @@ from edge.errors import LineError
 
 LINE = 17
 _HOLD = """
-import lgpio, sys
-lgpio.gpio_claim_output(lgpio.gpiochip_open(int(sys.argv[1])), 17, int(sys.argv[2]))
+import gpiod, sys
+from gpiod.line import Direction, Value
+settings = gpiod.LineSettings(direction=Direction.OUTPUT, output_value=Value(int(sys.argv[2])))
+held = gpiod.request_lines(sys.argv[1], {17: settings}, consumer="another")
 print(flush=True)
 sys.stdin.read()
 """
@@ -49,9 +52,10 @@ class Wired:
     @contextlib.contextmanager
     def held(self, level: int) -> Iterator[subprocess.Popen[bytes]]:
         """The line in the hand of another process."""
-        number = self.line.chip.removeprefix("/dev/gpiochip")
         holder = subprocess.Popen(
-            [sys.executable, "-c", _HOLD, number, str(level)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _HOLD, self.line.chip, str(level)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         with holder:
             assert holder.stdout.readline() == b"\n"
@@ -84,11 +88,24 @@ def test_unlocked_is_the_active_level(relay):
 def test_a_line_of_another_process_is_refused_and_not_moved(relay):
     with relay.held(relay.locked):
         gpiochip.forget()
-        with pytest.raises(LineError, match=f'{relay.line.chip} line {LINE}: .*busy.*held by "lg"'):
+        with pytest.raises(LineError, match=f'{relay.line.chip} line {LINE}: .*busy.*held by "another"'):
             relay.claim()
         assert relay.line.driven() == []
         assert relay.line.level == relay.locked
     relay.claim().close()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_thousand_claims_and_closes_leave_no_file_open_and_never_unlock(relay):
+    relay.claim().close()
+    before = open_files()
+    for _ in range(1000):
+        relay.claim().close()
+    assert open_files() == before
+    assert set(relay.line.driven()) == {relay.locked}
 
 
 def test_a_chip_unplugged_during_a_pulse_is_a_fault_and_never_unlocks_again(relay):
@@ -109,7 +126,7 @@ def test_a_chip_unplugged_during_a_pulse_is_a_fault_and_never_unlocks_again(rela
 
 def test_no_chip_is_a_line_error_that_names_it(relay):
     gpiochip.plug(False)
-    with pytest.raises(LineError, match=f"{relay.line.chip}: .*can not open gpiochip"):
+    with pytest.raises(LineError, match=f"{relay.line.chip}: .*No such file"):
         relay.claim()
 
 

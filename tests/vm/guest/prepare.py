@@ -1,7 +1,8 @@
 """In the guest, once behind the first boot: the code under test, its unit, and chips at every boot.
 
-The unit is the shipped one; a drop-in only gives it a daemon without eyes (`pulser.py`), and
-`Restart=no`, so that what locks behind a kill is ExecStopPost and not a new start.
+The unit is the shipped one; a drop-in only gives it a daemon without eyes (`pulser.py`), which is root,
+for it reads the kernel's record and writes the configuration, and `Restart=no`, so that what locks
+behind a kill is ExecStopPost and not a new start.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ ExecStart=
 ExecStart=/usr/bin/python3 /opt/code/tests/vm/guest/pulser.py
 Restart=no
 WatchdogSec=0
+User=root
+Group=root
+ReadWritePaths=/etc/doord
+DeviceAllow=char-ttyS rw
 Environment=PYTHONPATH=/opt/code:/opt/code/tests
 """
 CHIP = """[Unit]
