@@ -30,10 +30,10 @@ class Limit:
     newest: bool = False
 
     def judge(self, score: float) -> Liveness:
-        """The verdict of a mean score. NaN is an attack: no comparison of it holds."""
-        if score >= self.live:
-            return Liveness.LIVE
-        return Liveness.UNSURE if score >= self.unsure else Liveness.ATTACK
+        """The verdict of a mean score. What is no finite number is an attack, what is below `unsure` too."""
+        if not (_is_score(score) and score >= self.unsure):
+            return Liveness.ATTACK
+        return Liveness.LIVE if score >= self.live else Liveness.UNSURE
 
 
 @dataclass(frozen=True, slots=True)
