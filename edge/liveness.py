@@ -51,10 +51,17 @@ class PadSubsystem:
         self.check = PadCheck(layers, config.pad.every_ms / 1000, lambda: mode() != "off")
 
     def _layers(self, config: Config, texture: Texture) -> list[PadLayer]:
-        """Those that score, and the limits of the one that judges. Raises GalleryError: a damaged tune."""
+        """Those that score, and the limits of the one that judges.
+
+        Raises:
+            GalleryError: a damaged tune.
+            ModelError: limits that contradict each other, or a tune that is none for this texture layer.
+        """
         pad = config.pad
         live = texture.live if pad.live is None else pad.live
         unsure = texture.unsure if pad.unsure is None else pad.unsure
+        if not unsure <= live:  # one of them is configured, the other the model's own
+            raise ModelError(f"pad.unsure: expected at most live ({live:g}), got {unsure:g}")
         tuned = load_tuned(config, texture)
         if isinstance(tuned, tuple):  # the texture's score is in it, and is told
             layer, self._limits["tuned"] = tuned

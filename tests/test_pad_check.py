@@ -110,6 +110,14 @@ def test_the_owner_may_set_the_limits():
     }
 
 
+@pytest.mark.parametrize("more", ["pad: {unsure: 2.5}", "pad: {live: -0.5}"])
+def test_a_limit_that_contradicts_the_models_other_one_closes_the_door_to_faces_alone(more):
+    pad = PadSubsystem(config(more), lambda: "enforce")
+    assert pad.limits == {}
+    assert pad.why_not() == [f"pad: {pad.problem}"]
+    assert "pad.unsure: expected at most live" in str(pad.problem)
+
+
 def test_stillness_judges_where_the_owner_asks_for_it_and_is_told_anyway():
     asked = PadSubsystem(config("pad: {stillness: 0.003}"), lambda: "enforce")
     assert asked.limits["stillness"] == Limit(0.003, 0.003, newest=True)

@@ -256,6 +256,8 @@ def test_the_picture_goes_in_as_bgr_from_0_to_255():
         ("{scales: [2.7], live_index: 0, gives: scores}", "texture.gives"),
         ("{scales: [2.7], live_index: 0, min_face_px: 0}", "texture.min_face_px"),
         ("{scales: [2.7], live_index: 0, min_face_px: .nan}", "texture.min_face_px"),
+        ("{scales: [2.7], live_index: 0, live: -.inf}", "texture.live"),
+        ("{scales: [2.7], live_index: 0, unsure: .nan}", "texture.unsure"),
         ("{scales: [2.7], live_index: 0, colour: BGR}", "texture.colour: unknown key"),
     ],
 )
