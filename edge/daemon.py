@@ -106,7 +106,15 @@ class Daemon:
         live = LIVE - {"mqtt", "rights_file"} if ties else LIVE  # a joined door's come from its site
         self.reloader = Reloader(config, reread or (lambda: config), self._adopt, self._tell, live)
         self.reporter = Reporter(
-            config, self.faces, self.link, self.recorder, self._why_not, site, self.meter, self.reloader
+            config,
+            self.faces,
+            self.link,
+            self.recorder,
+            self._why_not,
+            site,
+            self.meter,
+            self.reloader,
+            lambda: self.pad.told(),
         )
         self.door = DoorController(
             lines,

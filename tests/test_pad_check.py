@@ -135,6 +135,31 @@ def test_a_model_that_is_missing_closes_the_door_to_faces_alone_and_says_so(more
     assert pad.check(PICTURE, FACE, 0.0) is None
 
 
+def test_a_layer_that_fails_while_the_door_runs_is_why_no_face_alone_opens_it(monkeypatch):
+    pad = PadSubsystem(config("pad: {every_ms: 0}"), lambda: "enforce")
+    answers = iter([ModelError("minifasnet-se-1: the runtime refused"), 3.0])
+
+    def score(*_: object) -> float:
+        answer = next(answers)
+        if isinstance(answer, ModelError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(pad.texture, "score", score)
+    pad.check(PICTURE, FACE, 0.0)
+    assert pad.why_not() == ["pad: minifasnet-se-1: the runtime refused"]
+    pad.check(PICTURE, FACE, 1.0)
+    assert pad.why_not() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "judged_by"), [("enforce", ["stillness", "texture"]), ("monitor", []), ("off", [])]
+)
+def test_what_holds_is_told_in_the_status(mode, judged_by):
+    pad = PadSubsystem(config("pad: {stillness: 0.003}"), lambda: mode)
+    assert pad.told() == {"mode": mode, "judged_by": judged_by, "note": None}
+
+
 def test_a_model_that_is_missing_is_no_matter_where_nobody_asks_for_it():
     pad = PadSubsystem(config("pad: {mode: 'off', models: [no-such-model]}"), lambda: "off")
     assert (pad.problem, pad.why_not(), pad.rule(with_card=False)) == (None, [], None)

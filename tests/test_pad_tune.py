@@ -500,5 +500,11 @@ def test_a_fit_by_the_running_door_is_in_force_at_once_and_after_a_restart(tmp_p
         site.write()
         site.doord("reload")
         site.wait_for("the tuned model is not used: width was 640, and is 1280")
+        wait_until(lambda: site.status()["pad"]["note"], "the note stands in the status")
+        assert site.status()["pad"] == {
+            "mode": "monitor",
+            "judged_by": [],
+            "note": "width was 640, and is 1280",
+        }
     pad = PadSubsystem(loaded, lambda: "enforce")
     assert (list(pad.limits), pad.problem, pad.note) == (["tuned"], None, None)
