@@ -85,13 +85,13 @@ class PadSubsystem:
         return rule_of(self._mode(), self.limits, self._config.pad.frames, with_card)
 
     def why_not(self) -> list[str]:
-        """Why no grant follows on a face alone; empty when one can. Also when a layer failed on the newest face."""
+        """Why no grant follows on a face alone, a layer that failed on the newest one for one; else empty."""
         needed = self.rule(with_card=False) is not None
         problem = self.problem or self.check.problem
         return [f"pad: {problem}"] if needed and problem else []
 
     def told(self) -> dict[str, object]:
-        """For `doord status`: what holds now, which layers judge, and why a tuned model that is there does not."""
+        """What holds now, which layers judge, and why a tuned model that is there does not."""
         rule = self.rule(with_card=False)
         return {"mode": self._mode(), "judged_by": sorted(rule.limits) if rule else [], "note": self.note}
 

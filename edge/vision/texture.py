@@ -58,6 +58,14 @@ class Texture:
         return [model.entry.id for model, _ in self._models]
 
     @property
+    def words(self) -> str:
+        """Models and how far round the face each looks: `minifasnet-se-1 (1, 1.5, 2.7)`."""
+        return "; ".join(
+            f"{model.entry.id} ({', '.join(f'{scale:g}' for scale in looks.scales)})"
+            for model, looks in self._models
+        )
+
+    @property
     def scales(self) -> list[float]:
         """Of each crop, over all models."""
         return [scale for _, looks in self._models for scale in looks.scales]
