@@ -22,18 +22,21 @@ from tuned_data import CROPS, SIZE, door
 
 from edge import __version__, models
 from edge.cli import main
+from edge.cli_pad import lines
 from edge.config import ModelsConfig, load_config, parse_config
 from edge.control import RemoteDesk
 from edge.disk import FileKey
 from edge.errors import EnrolmentError, GalleryError, ModelError, TuningRefused
 from edge.identity.pad import Limit
 from edge.identity.tuning import Recording, fit
-from edge.identity.tuning_file import Kept, Origin, Recorded, TuningFile, export_tuning, import_tuning
+from edge.identity.tuning_file import Kept, Origin, Recorded, Row, TuningFile, export_tuning, import_tuning
 from edge.liveness import PadSubsystem, load_texture
 from edge.passphrase import encrypt
+from edge.shares import Share
 from edge.tuning import (
     ExportTune,
     Fit,
+    FittedRow,
     Forget,
     ImportTune,
     Keep,
@@ -427,6 +430,16 @@ def test_a_tune_that_can_not_be_read_closes_the_door_to_faces_alone(tmp_path, te
 
 
 # the command
+
+
+def test_what_is_shown_of_a_tune_is_rounded_against_us_and_moves_no_cursor():
+    row = Row("phone", (1, 40), (1, 40), (3, 40))
+    model = FittedRow("\x1b[2J", "0", "t", "1", 1.0, 0.0, 4, (row,), row)
+    told = lines(TuneState((), model, None, None, False))
+    assert all(line.isprintable() for line in told)
+    share = Share(1, 40)
+    assert (share.low, share.high) == (pytest.approx(0.000633, abs=1e-6), pytest.approx(0.131586, abs=1e-6))
+    assert any("1 of 40, 0.0 % to 13.2 %" in line for line in told)
 
 
 def test_the_command_records_clips_tells_what_is_missing_and_forgets(tmp_path, capsys):
