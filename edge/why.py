@@ -31,8 +31,10 @@ _OF_REASON: dict[Reason, str] = {
     Reason.CREDENTIAL_EXPIRED: "the right is over",
     Reason.NOT_PERMITTED_AT_THIS_TIME: "not at this time: outside the schedule",
     Reason.UNAUTHORIZED: "no right to enter here",
-    Reason.OTHER: "the door did not follow: locked down, blocked, or a fault; or nothing could say whether it is "
-    "alive (`doord status`, `doord log show`)",
+    Reason.OTHER: (
+        "the door did not follow: locked down, blocked, or a fault; or nothing could say whether it is alive "
+        "(`doord status`, `doord log show`)"
+    ),
 }
 _OF_RIGHT = {PERMITTED: "permitted", NOT_ASKED: "not asked: it did not come so far"}
 
