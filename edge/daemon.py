@@ -97,6 +97,7 @@ class Daemon:
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
         self.pad = PadSubsystem(config, self.access.pad_mode)
+        self._pad_turn = threading.Lock()  # a fit and a reload: neither undoes the other
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self._link_files = fingerprint(config.mqtt)
@@ -259,7 +260,8 @@ class Daemon:
 
     def _tuned(self) -> None:
         """Put another tuned model in force."""
-        self.pad = PadSubsystem(self._config, self.access.pad_mode)
+        with self._pad_turn:
+            self.pad = PadSubsystem(self._config, self.access.pad_mode)
         self.reporter.publish_state()
 
     def _desk_changed(self) -> None:
@@ -311,14 +313,11 @@ class Daemon:
         link = self.link
         if config.mqtt != before.mqtt or files != self._link_files:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
-        # a tuned model is of one camera
-        same_eyes = (config.pad, config.camera) == (before.pad, before.camera)
-        pad = self.pad if same_eyes else PadSubsystem(config, self.access.pad_mode)
-        if pad.problem is not None and self.pad.problem is None:
-            raise ConfigError(f"pad: {pad.problem}")
-        self.access.adopt(config)
-        self.pad = pad
-        self._config, self._link_files = config, files
+        with self._pad_turn:
+            pad = self._pad_for(config)
+            self.access.adopt(config)
+            self.pad, self._config = pad, config
+        self._link_files = files
         self.attendant.rule_by(*_rules(config))
         self.faces.adopt(config)
         if self.member is not None:
@@ -332,6 +331,16 @@ class Daemon:
             self.link = link
             link.start()
         self.reporter.adopt(config, link)
+
+    def _pad_for(self, config: Config) -> PadSubsystem:
+        """The subsystem of a configuration. Raises ConfigError: no layer could judge, as one can now."""
+        before = self._config
+        if (config.pad, config.camera) == (before.pad, before.camera):  # a tuned model is of one camera
+            return self.pad
+        pad = PadSubsystem(config, self.access.pad_mode)
+        if pad.problem is not None and self.pad.problem is None:
+            raise ConfigError(f"pad: {pad.problem}")
+        return pad
 
     def stop(self) -> None:
         """Lock first, then end the rest; bounded; may be called twice."""

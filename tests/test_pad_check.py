@@ -92,6 +92,22 @@ def test_a_layer_that_fails_has_no_verdict_on_that_frame_and_the_others_have():
     assert check.problem is None
 
 
+def test_a_fault_stands_until_a_face_was_scored_and_is_logged_once(caplog):
+    seen: list[str | None] = []
+
+    class Failing(Layer):
+        def score(self, picture: np.ndarray, face: object, taken_at: float) -> float:
+            seen.append(check.problem)  # as another thread would see it meanwhile
+            return super().score(picture, face, taken_at)
+
+    refused = ModelError("the runtime refused")
+    check = PadCheck([Failing("texture", refused, math.nan, refused, 1.0)], 0, lambda: True)
+    for i in range(5):
+        check(PICTURE, FACE, float(i))
+    assert seen == [None, *["the runtime refused"] * 3, None]
+    assert caplog.text.count("pad: the runtime refused") == 1
+
+
 def test_without_layers_no_frame_is_scored():
     assert PadCheck([], 0, lambda: True)(PICTURE, FACE, 0.0) is None
 
