@@ -335,7 +335,11 @@ class Daemon:
     def _pad_for(self, config: Config) -> PadSubsystem:
         """The subsystem of a configuration. Raises ConfigError: no layer could judge, as one can now."""
         before = self._config
-        if (config.pad, config.camera) == (before.pad, before.camera):  # a tuned model is of one camera
+        same_eyes = (config.pad, config.camera) == (
+            before.pad,
+            before.camera,
+        )  # a tuned model is of one camera
+        if same_eyes and self.pad.problem is None:  # else its files may have been mended
             return self.pad
         pad = PadSubsystem(config, self.access.pad_mode)
         if pad.problem is not None and self.pad.problem is None:

@@ -424,6 +424,22 @@ def test_a_fit_that_ends_while_a_reload_makes_pad_stricter_does_not_undo_it(site
     assert daemon.pad.limits == {"texture": Limit(60, 50)}
 
 
+def test_a_tune_that_could_not_be_read_is_read_again_with_the_configuration(site):
+    site.config["pad"] = {"mode": "enforce"}
+    site.write()
+    config = load_config(site.path)
+    config.tuning_path.parent.mkdir(parents=True, exist_ok=True)
+    config.tuning_path.write_bytes(b"damaged" * 20)
+    daemon = build(config)
+    assert (daemon.pad.limits, daemon.pad.problem is None) == ({}, False)
+    daemon._adopt(config)
+    assert daemon.pad.limits == {}
+    config.tuning_path.unlink()
+    daemon._adopt(config)
+    daemon.door.stop()
+    assert (list(daemon.pad.limits), daemon.pad.problem) == (["texture"], None)
+
+
 def test_a_face_that_is_alive_opens_where_attacks_are_refused_and_its_score_is_in_the_event(site, tmp_path):
     clip(tmp_path / "visit.avi", ["obama3.jpg"])
     site.config |= {"pad": {"mode": "enforce"}, "camera": {"source": f"file:{tmp_path / 'visit.avi'}"}}
