@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge.cli_common import configured, say, say_json, typed_passphrase
 from edge.errors import DoordError, EnrolmentError, TuningRefused
+from edge.log_view import printable
 
 if TYPE_CHECKING:
     from edge.identity.tuning_file import Recorded, Row
@@ -210,7 +211,11 @@ def _told(options: argparse.Namespace, state: TuneState) -> int:
 
 
 def lines(state: TuneState) -> list[str]:
-    """Readable text: recordings, then the model in force."""
+    """Readable text: recordings, then the model in force. A file from elsewhere moves no cursor."""
+    return list(map(printable, _lines(state)))
+
+
+def _lines(state: TuneState) -> list[str]:
     told = [f"recordings  {len(state.recordings)}, {sum(r.frames for r in state.recordings)} frames"]
     kinds = sorted({(r.species or "", r.person) for r in state.recordings})
     for species, person in kinds:
@@ -241,9 +246,9 @@ def lines(state: TuneState) -> list[str]:
 
 
 def _figures(row: Row) -> str:
-    from edge.shares import Share
+    from edge.shares import Share, at_least, at_most
 
     share = Share(*row.presentations)
-    words = f"{share.count} of {share.of}, {100 * share.low:.1f} to {100 * share.high:.1f} %"
+    words = f"{share.count} of {share.of}, {at_least(share.low)} to {at_most(share.high)}"
     (wrong, of), (before, _) = row.attempts, row.untuned
     return f"  {row.name:20} {words:30} {f'{wrong}/{of}':>10} {f'{before}/{of}':>10}"

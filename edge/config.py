@@ -100,6 +100,9 @@ class PadPeriod(_Section, frozen=True):
     mode: PadMode
 
 
+_PadLimit = Annotated[float, Meta(ge=-1000, le=1000)]  # bounds keep out what is no number
+
+
 class PadConfig(_Section, frozen=True):
     """Presentation-attack detection. Of `by_schedule` the first that is open holds, else `mode`.
 
@@ -111,8 +114,8 @@ class PadConfig(_Section, frozen=True):
     by_schedule: tuple[PadPeriod, ...] = ()
     models: tuple[Annotated[str, Meta(pattern=ID)], ...] = ()  # empty: the manifest's first of that role
     # of the texture layer alone: a tuned model has limits of its own
-    live: float | None = None  # mean score from which a face is alive; None: as the model's entry says
-    unsure: float | None = None  # mean score below which it is an attack
+    live: _PadLimit | None = None  # mean score from which a face is alive; None: as the model's entry says
+    unsure: _PadLimit | None = None  # mean score below which it is an attack
     # what a face must move beyond a rigid plane in the last second, eye distances; None: not asked. 0.003
     # refuses photographs on a stand, and whoever stands like a statue: try `monitor` at this door first
     stillness: Annotated[float, Meta(gt=0, le=1)] | None = None

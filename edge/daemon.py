@@ -97,6 +97,7 @@ class Daemon:
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
         self.pad = PadSubsystem(config, self.access.pad_mode)
+        self._pad_turn = threading.Lock()  # a fit and a reload: neither undoes the other
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self._link_files = fingerprint(config.mqtt)
@@ -108,7 +109,15 @@ class Daemon:
         live = LIVE - {"mqtt", "rights_file"} if ties else LIVE  # a joined door's come from its site
         self.reloader = Reloader(config, reread or (lambda: config), self._adopt, self._tell, live)
         self.reporter = Reporter(
-            config, self.faces, self.link, self.recorder, self._why_not, site, self.meter, self.reloader
+            config,
+            self.faces,
+            self.link,
+            self.recorder,
+            self._why_not,
+            site,
+            self.meter,
+            self.reloader,
+            lambda: self.pad.told(),
         )
         self.door = DoorController(
             lines,
@@ -261,7 +270,8 @@ class Daemon:
 
     def _tuned(self) -> None:
         """Put another tuned model in force."""
-        self.pad = PadSubsystem(self._config, self.access.pad_mode)
+        with self._pad_turn:
+            self.pad = PadSubsystem(self._config, self.access.pad_mode)
         self.reporter.publish_state()
 
     def _desk_changed(self) -> None:
@@ -313,14 +323,11 @@ class Daemon:
         link = self.link
         if config.mqtt != before.mqtt or files != self._link_files:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
-        # a tuned model is of one camera
-        same_eyes = (config.pad, config.camera) == (before.pad, before.camera)
-        pad = self.pad if same_eyes else PadSubsystem(config, self.access.pad_mode)
-        if pad.problem is not None and self.pad.problem is None:
-            raise ConfigError(f"pad: {pad.problem}")
-        self.access.adopt(config)
-        self.pad = pad
-        self._config, self._link_files = config, files
+        with self._pad_turn:
+            pad = self._pad_for(config)
+            self.access.adopt(config)
+            self.pad, self._config = pad, config
+        self._link_files = files
         self.attendant.rule_by(*_rules(config))
         self.faces.adopt(config)
         if self.member is not None:
@@ -334,6 +341,20 @@ class Daemon:
             self.link = link
             link.start()
         self.reporter.adopt(config, link)
+
+    def _pad_for(self, config: Config) -> PadSubsystem:
+        """The subsystem of a configuration. Raises ConfigError: no layer could judge, as one can now."""
+        before = self._config
+        same_eyes = (config.pad, config.camera) == (
+            before.pad,
+            before.camera,
+        )  # a tuned model is of one camera
+        if same_eyes and self.pad.problem is None:  # else its files may have been mended
+            return self.pad
+        pad = PadSubsystem(config, self.access.pad_mode)
+        if pad.problem is not None and self.pad.problem is None:
+            raise ConfigError(f"pad: {pad.problem}")
+        return pad
 
     def stop(self) -> None:
         """Lock first, then end the rest; bounded; may be called twice."""

@@ -51,10 +51,17 @@ class PadSubsystem:
         self.check = PadCheck(layers, config.pad.every_ms / 1000, lambda: mode() != "off")
 
     def _layers(self, config: Config, texture: Texture) -> list[PadLayer]:
-        """Those that score, and the limits of the one that judges. Raises GalleryError: a damaged tune."""
+        """Those that score, and the limits of the one that judges.
+
+        Raises:
+            GalleryError: a damaged tune.
+            ModelError: limits that contradict each other, or a tune that is none for this texture layer.
+        """
         pad = config.pad
         live = texture.live if pad.live is None else pad.live
         unsure = texture.unsure if pad.unsure is None else pad.unsure
+        if not unsure <= live:  # one of them is configured, the other the model's own
+            raise ModelError(f"pad.unsure: expected at most live ({live:g}), got {unsure:g}")
         tuned = load_tuned(config, texture)
         if isinstance(tuned, tuple):  # the texture's score is in it, and is told
             layer, self._limits["tuned"] = tuned
@@ -78,9 +85,15 @@ class PadSubsystem:
         return rule_of(self._mode(), self.limits, self._config.pad.frames, with_card)
 
     def why_not(self) -> list[str]:
-        """Why no grant follows on a face alone; empty when one can."""
+        """Why no grant follows on a face alone, a layer that failed on the newest one for one; else empty."""
         needed = self.rule(with_card=False) is not None
-        return [f"pad: {self.problem}"] if needed and self.problem else []
+        problem = self.problem or self.check.problem
+        return [f"pad: {problem}"] if needed and problem else []
+
+    def told(self) -> dict[str, object]:
+        """What holds now, which layers judge, and why a tuned model that is there does not."""
+        rule = self.rule(with_card=False)
+        return {"mode": self._mode(), "judged_by": sorted(rule.limits) if rule else [], "note": self.note}
 
 
 def load_texture(models: ModelsConfig, wanted: Sequence[str] = ()) -> Texture:

@@ -69,8 +69,13 @@ class Reporter:
         site: SiteNews,
         meter: Meter,
         reloads: ConfigNews,
+        pad: Callable[[], dict[str, object]],
     ) -> None:
-        """`problems`: why no face can be granted at a time (s, monotonic); empty when one can."""
+        """What is told, and by whom.
+
+        `problems`: why no face can be granted at a time (s, monotonic); empty when one can. `pad`: what
+        presentation-attack detection goes by now.
+        """
         self._config = config
         self._faces = faces
         self._link = link
@@ -79,6 +84,7 @@ class Reporter:
         self._site = site
         self._meter = meter
         self._reloads = reloads
+        self._pad = pad
         self.door = DoorStatus(DoorMode.LOCKED, "unknown")
         self._last_refusal: Reason | None = None
         self._told: Health | None = None
@@ -140,6 +146,7 @@ class Reporter:
             "gallery_refusal": self._site.refusal,
             "config_refusal": self._reloads.refusal,
             "restart_needed": self._reloads.waiting,
+            "pad": self._pad(),
             "vitals": msgspec.to_builtins(self._meter.newest),
         }
         return msgspec.json.encode(status)

@@ -34,6 +34,16 @@ class Share:
         return 1.0 if self.count >= self.of else _upper(self.count, self.of)
 
 
+def at_most(rate: float) -> str:
+    """Per cent of errors, never rounded in our favour; `none` of a NaN."""
+    return "none" if math.isnan(rate) else f"{math.ceil(round(rate * 1000, 9)) / 10:.1f} %"
+
+
+def at_least(rate: float) -> str:
+    """Per cent, rounded down."""
+    return f"{math.floor(round(rate * 1000, 9)) / 10:.1f} %"
+
+
 def _upper(count: int, of: int) -> float:
     """The rate at which so few or fewer of so many have a probability of 2.5 %."""
     low, high = count / of, 1.0

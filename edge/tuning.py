@@ -37,7 +37,7 @@ from edge.link.wire import rfc3339
 from edge.values import Frame
 from edge.vision.pipeline import Look
 from edge.vision.texture import Texture
-from edge.vision.tuned import Features, features
+from edge.vision.tuned import Features, feature_count, features
 
 log = logging.getLogger(__name__)
 
@@ -220,12 +220,21 @@ class LocalTuner:
         return recorded(request.person, request.species, rows, self._config, texture)
 
     def _keep(self, made: Recorded) -> None:
-        if lack := made.origin.differs(self._origin()):
-            raise TuningRefused(f"the recording was made elsewhere: {lack}")
-        made.recording()
+        self._check(made)
         kept = self._file.load()
         self._file.save(msgspec.structs.replace(kept, recordings=(*kept.recordings, made)))
         log.info("pad: %d frames recorded, %s", made.frames, made.species or "genuine")
+
+    def _check(self, made: Recorded | Fitted) -> None:
+        """Whether these eyes made it. Raises TuningRefused, GalleryError."""
+        if lack := made.origin.differs(self._origin()):
+            raise TuningRefused(f"what was recorded was made elsewhere: {lack}")
+        count = feature_count(self._loaded)
+        own = made.recording().features.shape[1] if isinstance(made, Recorded) else made.model().weights.size
+        crops = made.crops if isinstance(made, Recorded) else len(self._loaded.scales)
+        if (own, crops) != (count, len(self._loaded.scales)):
+            expected = f"{count} features, {len(self._loaded.scales)} of them crops"
+            raise TuningRefused(f"what was recorded: expected {expected}, got {own} and {crops}")
 
     def _fit(self) -> None:
         kept, origin = self._file.load(), self._origin()
@@ -254,12 +263,10 @@ class LocalTuner:
 
     def _import(self, request: ImportTune) -> None:
         new, kept = import_tuning(request.data, request.passphrase), self._file.load()
-        made_by = [own.origin for own in new.recordings] + ([new.model.origin] if new.model else [])
-        for origin in made_by:
-            if lack := origin.differs(self._origin()):
-                raise TuningRefused(f"the file was made elsewhere: {lack}")
         for own in new.recordings:
-            own.recording()
+            self._check(own)
+        if new.model is not None:
+            self._check(new.model)
         known = set(kept.recordings)
         more = tuple(own for own in new.recordings if own not in known)
         before = kept.model if new.model not in (None, kept.model) else kept.before
@@ -286,7 +293,7 @@ class LocalTuner:
 def origin_of(config: Config, texture: Texture) -> Origin:
     """This door's eyes as they are now."""
     camera = config.camera
-    return Origin(str(camera.source), camera.width, camera.height, ",".join(texture.models))
+    return Origin(str(camera.source), camera.width, camera.height, texture.words)
 
 
 def taker(texture: Texture) -> Callable[[Frame, Look], Features | None]:

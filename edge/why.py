@@ -16,7 +16,7 @@ from edge.values import Reason
 _OF_REASON: dict[Reason, str] = {
     Reason.NO_MATCH: "nobody who is enrolled was near enough",
     Reason.AMBIGUOUS: "two people were almost equally near",
-    Reason.LOW_QUALITY: "no frame was good enough to compare",
+    Reason.LOW_QUALITY: "too few frames were good enough to compare, or to say whether it is alive",
     Reason.STALE_FRAME: "the picture was too old when it was decided, or when the door was asked",
     Reason.WRONG_MODEL: "the probe was made by another model than the gallery",
     Reason.FACE_NOT_CARDS: "the face was not that of the card's owner",
@@ -31,7 +31,10 @@ _OF_REASON: dict[Reason, str] = {
     Reason.CREDENTIAL_EXPIRED: "the right is over",
     Reason.NOT_PERMITTED_AT_THIS_TIME: "not at this time: outside the schedule",
     Reason.UNAUTHORIZED: "no right to enter here",
-    Reason.OTHER: "the door did not follow: locked down, blocked, or a fault (`doord log show`)",
+    Reason.OTHER: (
+        "the door did not follow: locked down, blocked, or a fault; or nothing could say whether it is alive "
+        "(`doord status`, `doord log show`)"
+    ),
 }
 _OF_RIGHT = {PERMITTED: "permitted", NOT_ASKED: "not asked: it did not come so far"}
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from broker import Broker, Listener, wait_until
 from door_site import Site, clip, python
 
-from edge.config import load_config
+from edge.config import PadConfig, load_config
 from edge.daemon import build
 from edge.errors import LineError
+from edge.identity.pad import Limit
 from edge.link.wire import GENESIS, Denied, Granted, Notice, decode_state, decode_status, follow
+from edge.liveness import PadSubsystem
 
 
 @pytest.fixture(scope="session")
@@ -399,6 +403,41 @@ def test_a_readers_line_that_can_not_be_claimed_leaves_none_of_the_doors_held(si
     with pytest.raises(LineError, match="lines 1 and 2: can't be claimed"):
         build(load_config(site.path))
     assert fake.opened == set()
+
+
+def test_a_fit_that_ends_while_a_reload_makes_pad_stricter_does_not_undo_it(site, monkeypatch):
+    daemon = build(load_config(site.path))
+    stricter = msgspec.structs.replace(daemon._config, pad=PadConfig("enforce", live=60, unsure=50))
+    reload = threading.Thread(target=daemon._adopt, args=(stricter,), daemon=True)
+    made = PadSubsystem
+
+    def slow(config, mode):
+        if config is not stricter:  # the fit's, of the configuration as it was
+            reload.start()
+            reload.join(1.5)
+        return made(config, mode)
+
+    monkeypatch.setattr("edge.daemon.PadSubsystem", slow)
+    daemon._tuned()
+    reload.join(10)
+    daemon.door.stop()
+    assert daemon.pad.limits == {"texture": Limit(60, 50)}
+
+
+def test_a_tune_that_could_not_be_read_is_read_again_with_the_configuration(site):
+    site.config["pad"] = {"mode": "enforce"}
+    site.write()
+    config = load_config(site.path)
+    config.tuning_path.parent.mkdir(parents=True, exist_ok=True)
+    config.tuning_path.write_bytes(b"damaged" * 20)
+    daemon = build(config)
+    assert (daemon.pad.limits, daemon.pad.problem is None) == ({}, False)
+    daemon._adopt(config)
+    assert daemon.pad.limits == {}
+    config.tuning_path.unlink()
+    daemon._adopt(config)
+    daemon.door.stop()
+    assert (list(daemon.pad.limits), daemon.pad.problem) == (["texture"], None)
 
 
 def test_a_face_that_is_alive_opens_where_attacks_are_refused_and_its_score_is_in_the_event(site, tmp_path):

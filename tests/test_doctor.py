@@ -14,9 +14,18 @@ from events import a_notice
 
 from edge import __version__
 from edge.cli import main
-from edge.config import Config, DoorConfig, MqttConfig, ReadersConfig, RelayConfig, TlsConfig, WedgeConfig
+from edge.config import (
+    Config,
+    DoorConfig,
+    MqttConfig,
+    PadConfig,
+    ReadersConfig,
+    RelayConfig,
+    TlsConfig,
+    WedgeConfig,
+)
 from edge.door_config import ContactConfig
-from edge.errors import LinkError
+from edge.errors import LinkError, ModelError
 from edge.link.ledger import Ledger
 from edge.link.topics import Topics
 from edge.tools import broker_trial
@@ -334,6 +343,24 @@ def test_a_line_that_somebody_else_holds_is_told_with_who_has_the_chip_open(unit
     assert "held by nobody" in door.lines(patient(unit, tmp_path, running)).detail
     held[17] = "lg"
     assert door.lines(patient(unit, tmp_path, running)).verdict == "warn"
+
+
+@pytest.mark.parametrize(
+    ("pad", "says"),
+    [
+        (PadConfig(unsure=2.5), r"pad\.unsure: expected at most live \(2\), got 2\.5"),
+        (PadConfig("monitor", models=("no-such-model",)), "no pad 'no-such-model'"),
+    ],
+)
+def test_presentation_attack_detection_that_the_door_would_refuse_is_a_fault(unit, tmp_path, pad, says):
+    with pytest.raises(ModelError, match=says):
+        door.pad(patient(unit, tmp_path, pad=pad))
+
+
+def test_presentation_attack_detection_is_told_as_it_is(unit, tmp_path):
+    assert door.pad(patient(unit, tmp_path)).verdict == "ok"
+    off = door.pad(patient(unit, tmp_path, pad=PadConfig("off")))
+    assert (off.verdict, off.detail) == ("warn", "pad.mode is off: a photograph can open this door")
 
 
 def test_a_camera_that_a_running_daemon_has_is_judged_by_its_word(unit, tmp_path):

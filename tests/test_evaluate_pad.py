@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -321,6 +323,30 @@ def test_a_folder_without_its_parts_is_refused_in_one_line(tmp_path):
     (tmp_path / "attack" / "print").mkdir()
     with pytest.raises(DatasetError, match="print: expected clips or pictures"):
         open_presentations(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jprint", "two\nlines", os.fsdecode(b"\xff\xfe")])
+@pytest.mark.parametrize("below", ["genuine", "attack"])
+def test_a_name_that_would_move_the_cursor_or_is_no_text_is_refused_in_one_line(folder, below, name):
+    own = folder / below / name / "ann"
+    own.mkdir(parents=True)
+    shutil.copy(folder / "genuine" / "ann" / "one.png", own)  # OpenCV writes to no such name
+    with pytest.raises(DatasetError, match="expected names of printable letters, got '") as caught:
+        open_presentations(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_that_is_called_a_video_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(DatasetError, match="expected a video file, got something else"):
+        next(frames(tmp_path / "a.mp4", 30))
+
+
+def test_a_video_whose_name_is_no_text_is_refused_before_opencv_sees_it(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    path.write_bytes(b"no video")
+    with pytest.raises(DatasetError, match="expected a name in UTF-8"):
+        next(frames(path, 30))
 
 
 def test_a_picture_or_video_that_is_none_is_an_error_not_a_refusal(folder):

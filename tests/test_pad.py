@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,12 @@ def test_the_limits_themselves_belong_to_the_better_side():
 
 def test_a_score_that_is_no_number_is_an_attack_to_a_limit():
     assert TEXTURE.judge(NAN) is Liveness.ATTACK
+
+
+def test_a_score_without_bound_is_an_attack_and_so_is_one_below_a_limit_that_stands_above_the_other():
+    assert Limit(2.0, 0.0).judge(float("inf")) is Liveness.ATTACK
+    assert judge([{"texture": 1.7e308}] * 3, ENFORCE) == Judged(Liveness.ATTACK, {"texture": float("inf")})
+    assert Limit(live=2.0, unsure=5.0).judge(3.0) is Liveness.ATTACK
 
 
 def test_frames_without_a_score_are_waited_out():
@@ -163,6 +170,45 @@ def test_an_attack_names_its_suspect_to_the_door_also_when_its_event_is_folded()
         state, events = step.state, events + (step.attempt is not None)
         suspects += [step.suspect] if step.suspect else []
     assert (suspects, events) == (["ada"] * 10, 1)
+
+
+def test_an_attack_is_not_folded_into_an_event_that_says_less():
+    decider, state, told = Decider(CONFIG, 0.5), Deciding(), []
+    for i in range(60):  # three seconds in which no frame gets a score, then it is held still
+        at = 0.1 * (i + 1)
+        step = decider.observe(state, scored(face(at), texture=NAN if i < 31 else -9.0), at, ENFORCE)
+        state = step.state
+        told += [(step.attempt.decision, step.attempt.repeats)] if step.attempt else []
+    assert told == [(Deny(Reason.LOW_QUALITY), 0), (Deny(Reason.ATTACK_SUSPECTED), 0)]
+
+
+STEP_UP = replace(ENFORCE, asks_card=True)
+
+
+def test_who_was_asked_for_a_card_gets_no_luckiest_of_many_tries_by_face_alone():
+    decider, state, asked, granted = Decider(CONFIG, 0.5), Deciding(), [], []
+    for i in range(290):  # a picture that is unsure at first, and afterwards alive in many a window
+        at = 0.1 * (i + 1)
+        texture = 3.0 if 1 < at % 10.3 < 9 else 1.0
+        step = decider.observe(state, scored(face(at), texture=texture), at, STEP_UP)
+        state = step.state
+        granted += [at] if step.attempt and isinstance(step.attempt.decision, Grant) else []
+        asked += [(round(at, 1), step.suspect)] if step.asks_card else []
+    assert granted == []
+    assert [who for _, who in asked] == ["ada"] * 3
+    assert np.diff([at for at, _ in asked]) == pytest.approx([CONFIG.repeat_s + 0.3] * 2, abs=0.11)
+
+
+def test_who_was_asked_for_a_card_and_entered_with_it_begins_no_attempt_at_the_open_door():
+    decider, state = Decider(CONFIG, 0.5), Deciding()
+    for i in range(3):
+        state = decider.observe(state, scored(face(0.1 * i), texture=1.0), 0.1 * i, STEP_UP).state
+    state, steps = decider.admitted(state, "ada", 1.0), []
+    for i in range(150):
+        at = 1.1 + 0.1 * i
+        steps.append(decider.observe(state, scored(face(at), texture=9.0), at, STEP_UP))
+        state = steps[-1].state
+    assert [step.attempt for step in steps if step.attempt] == []
 
 
 def test_every_third_suspected_attack_is_an_alarm():

@@ -92,6 +92,22 @@ def test_a_layer_that_fails_has_no_verdict_on_that_frame_and_the_others_have():
     assert check.problem is None
 
 
+def test_a_fault_stands_until_a_face_was_scored_and_is_logged_once(caplog):
+    seen: list[str | None] = []
+
+    class Failing(Layer):
+        def score(self, picture: np.ndarray, face: object, taken_at: float) -> float:
+            seen.append(check.problem)  # as another thread would see it meanwhile
+            return super().score(picture, face, taken_at)
+
+    refused = ModelError("the runtime refused")
+    check = PadCheck([Failing("texture", refused, math.nan, refused, 1.0)], 0, lambda: True)
+    for i in range(5):
+        check(PICTURE, FACE, float(i))
+    assert seen == [None, *["the runtime refused"] * 3, None]
+    assert caplog.text.count("pad: the runtime refused") == 1
+
+
 def test_without_layers_no_frame_is_scored():
     assert PadCheck([], 0, lambda: True)(PICTURE, FACE, 0.0) is None
 
@@ -110,6 +126,14 @@ def test_the_owner_may_set_the_limits():
     }
 
 
+@pytest.mark.parametrize("more", ["pad: {unsure: 2.5}", "pad: {live: -0.5}"])
+def test_a_limit_that_contradicts_the_models_other_one_closes_the_door_to_faces_alone(more):
+    pad = PadSubsystem(config(more), lambda: "enforce")
+    assert pad.limits == {}
+    assert pad.why_not() == [f"pad: {pad.problem}"]
+    assert "pad.unsure: expected at most live" in str(pad.problem)
+
+
 def test_stillness_judges_where_the_owner_asks_for_it_and_is_told_anyway():
     asked = PadSubsystem(config("pad: {stillness: 0.003}"), lambda: "enforce")
     assert asked.limits["stillness"] == Limit(0.003, 0.003, newest=True)
@@ -125,6 +149,31 @@ def test_a_model_that_is_missing_closes_the_door_to_faces_alone_and_says_so(more
     assert (alone.limits, alone.unjudged, with_card.unjudged) == ({}, False, True)
     assert pad.why_not() == [f"pad: {pad.problem}"]
     assert pad.check(PICTURE, FACE, 0.0) is None
+
+
+def test_a_layer_that_fails_while_the_door_runs_is_why_no_face_alone_opens_it(monkeypatch):
+    pad = PadSubsystem(config("pad: {every_ms: 0}"), lambda: "enforce")
+    answers = iter([ModelError("minifasnet-se-1: the runtime refused"), 3.0])
+
+    def score(*_: object) -> float:
+        answer = next(answers)
+        if isinstance(answer, ModelError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(pad.texture, "score", score)
+    pad.check(PICTURE, FACE, 0.0)
+    assert pad.why_not() == ["pad: minifasnet-se-1: the runtime refused"]
+    pad.check(PICTURE, FACE, 1.0)
+    assert pad.why_not() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "judged_by"), [("enforce", ["stillness", "texture"]), ("monitor", []), ("off", [])]
+)
+def test_what_holds_is_told_in_the_status(mode, judged_by):
+    pad = PadSubsystem(config("pad: {stillness: 0.003}"), lambda: mode)
+    assert pad.told() == {"mode": mode, "judged_by": judged_by, "note": None}
 
 
 def test_a_model_that_is_missing_is_no_matter_where_nobody_asks_for_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +20,23 @@ from pad_scene import film, open_source
 from pad_species import draw
 from tuned_data import CROPS, SIZE, door
 
-from edge import __version__
+from edge import __version__, models
 from edge.cli import main
+from edge.cli_pad import lines
 from edge.config import ModelsConfig, load_config, parse_config
 from edge.control import RemoteDesk
 from edge.disk import FileKey
 from edge.errors import EnrolmentError, GalleryError, ModelError, TuningRefused
 from edge.identity.pad import Limit
 from edge.identity.tuning import Recording, fit
-from edge.identity.tuning_file import Kept, Origin, Recorded, TuningFile, export_tuning, import_tuning
+from edge.identity.tuning_file import Kept, Origin, Recorded, Row, TuningFile, export_tuning, import_tuning
 from edge.liveness import PadSubsystem, load_texture
+from edge.passphrase import encrypt
+from edge.shares import Share
 from edge.tuning import (
     ExportTune,
     Fit,
+    FittedRow,
     Forget,
     ImportTune,
     Keep,
@@ -50,6 +55,7 @@ from edge.vision.colour_lbp import colour_lbp
 from edge.vision.tuned import Tuned, features
 
 PASSPHRASE = "correct horse"
+FEATURES = PATTERNS + CROPS
 
 
 def config_text(folder: Path, more: str = "") -> str:
@@ -90,7 +96,7 @@ def kept(recordings, where: Origin) -> list[Recorded]:
 @pytest.fixture
 def filled(tuner, tmp_path, texture) -> LocalTuner:
     """Enough recordings for a fit."""
-    for one in kept(door(), origin(tmp_path, texture)):
+    for one in kept(door(size=FEATURES), origin(tmp_path, texture)):
         tuner.do(Keep(one))
     return tuner
 
@@ -128,12 +134,11 @@ def test_where_the_texture_has_no_verdict_the_tuned_layer_has_none(texture, pipe
     assert math.isnan(Tuned(texture, np.ones(PATTERNS + 3), 0.0).score(black, face, 0.0))
 
 
-def test_a_model_of_other_features_scores_nothing(texture, pipeline, picture):
-    pixels = picture("obama.jpg")
-    with pytest.raises(ModelError, match=r"expected 7 features, got 357"):
-        Tuned(texture, np.ones(7), 0.0).score(pixels, pipeline(pixels).face, 0.0)
+def test_a_model_of_other_features_is_none(texture):
+    with pytest.raises(ModelError, match=r"expected 357 weights, got 7"):
+        Tuned(texture, np.ones(7), 0.0)
     with pytest.raises(ModelError, match="finite"):
-        Tuned(texture, np.array([math.nan]), 0.0)
+        Tuned(texture, np.full(FEATURES, math.nan), 0.0)
 
 
 def test_two_layers_that_ask_about_one_frame_run_the_network_once(texture, pipeline, picture):
@@ -200,7 +205,7 @@ def test_a_recording_is_no_longer_than_is_kept(tmp_path, texture):
 
 
 def test_a_recording_that_is_not_finite_is_refused(tuner, tmp_path, texture):
-    bad = Recording("a", None, np.full((3, SIZE), np.inf, np.float32), CROPS)
+    bad = Recording("a", None, np.full((3, FEATURES), np.inf, np.float32), CROPS)
     with pytest.raises(GalleryError, match="finite"):
         tuner.do(Keep(Recorded.of(bad, origin(tmp_path, texture), "x")))
 
@@ -214,7 +219,7 @@ def test_a_fit_is_put_in_force_and_can_be_taken_back(filled, tmp_path, texture):
     assert (first.model.people, first.unused, first.has_before) == (4, None, False)
     with pytest.raises(TuningRefused, match="no model before"):
         filled.do(Rollback())
-    for one in kept(door("efgh", ("tablet",)), origin(tmp_path, texture)):
+    for one in kept(door("efgh", ("tablet",), size=FEATURES), origin(tmp_path, texture)):
         filled.do(Keep(one))
     second = filled.do(Fit())
     assert (second.model.people, second.has_before) == (8, True)
@@ -265,6 +270,65 @@ def test_what_another_camera_recorded_is_refused(filled, tmp_path, file, texture
     assert "at least 2 people, got 0" in elsewhere.do(Show()).missing
     plain = Kept(recordings=tuple(kept(door(), origin(tmp_path, texture))))
     assert import_tuning(export_tuning(plain, PASSPHRASE), PASSPHRASE) == plain
+
+
+def _exported(spoil, tuner) -> bytes:
+    whole = import_tuning(tuner.do(ExportTune(PASSPHRASE)).exported, PASSPHRASE)
+    return export_tuning(spoil(whole), PASSPHRASE)
+
+
+def _other_size(whole: Kept) -> Kept:
+    one = whole.recordings[0]
+    half = msgspec.structs.replace(one, size=119)  # a third of 357
+    return msgspec.structs.replace(whole, recordings=(*whole.recordings[1:], half))
+
+
+def _other_crops(whole: Kept) -> Kept:
+    more = tuple(msgspec.structs.replace(one, crops=64) for one in whole.recordings)
+    return msgspec.structs.replace(whole, recordings=more)
+
+
+def _short_model(whole: Kept) -> Kept:
+    return msgspec.structs.replace(whole, model=msgspec.structs.replace(whole.model, weights=bytes(56)))
+
+
+@pytest.mark.parametrize("spoil", [_other_size, _other_crops, _short_model])
+def test_a_file_of_other_features_is_refused_and_what_is_in_force_stays(filled, file, spoil):
+    filled.do(Fit())
+    before = file.load()
+    with pytest.raises(TuningRefused, match="expected 357 features, 3 of them crops, got"):
+        filled.do(ImportTune(_exported(spoil, filled), PASSPHRASE))
+    assert file.load() == before
+
+
+def test_a_file_whose_figures_are_impossible_is_refused(filled):
+    filled.do(Fit())
+
+    whole = import_tuning(filled.do(ExportTune(PASSPHRASE)).exported, PASSPHRASE)
+    told = msgspec.msgpack.decode(msgspec.msgpack.encode(whole))
+    told["model"]["genuine"]["presentations"] = [1, 0]
+    data = encrypt(b"doord tuning\0", 1, msgspec.msgpack.encode(told), PASSPHRASE)
+    with pytest.raises(GalleryError, match="at most as many errors as presentations"):
+        filled.do(ImportTune(data, PASSPHRASE))
+
+
+def test_a_texture_model_that_looks_otherwise_round_a_face_has_other_eyes(tmp_path, texture, tuner):
+    fitted_for(tmp_path, texture, tuner)
+    folder = tmp_path / "models"
+    shutil.copytree(Path(models.__file__).parent, folder, ignore=shutil.ignore_patterns("build"))
+    manifest = folder / "manifest.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("scales: [1.0, 1.5, 2.7]", "scales: [1.0, 1.5, 2.0]"))
+    pad = subsystem(tmp_path, f"models: {{dir: {folder}}}")
+    assert list(pad.limits) == ["texture"]
+    assert pad.note == "texture was minifasnet-se-1 (1, 1.5, 2.7), and is minifasnet-se-1 (1, 1.5, 2)"
+
+
+def test_a_model_of_other_features_in_the_file_closes_the_door_to_faces_alone(tmp_path, texture, tuner, file):
+    fitted_for(tmp_path, texture, tuner)
+    file.save(_short_model(file.load()))
+    pad = subsystem(tmp_path)
+    assert (pad.limits, pad.why_not()) == ({}, ["pad: tuned: expected 357 weights, got 7: doord pad fit"])
 
 
 # at the camera
@@ -366,6 +430,16 @@ def test_a_tune_that_can_not_be_read_closes_the_door_to_faces_alone(tmp_path, te
 
 
 # the command
+
+
+def test_what_is_shown_of_a_tune_is_rounded_against_us_and_moves_no_cursor():
+    row = Row("phone", (1, 40), (1, 40), (3, 40))
+    model = FittedRow("\x1b[2J", "0", "t", "1", 1.0, 0.0, 4, (row,), row)
+    told = lines(TuneState((), model, None, None, False))
+    assert all(line.isprintable() for line in told)
+    share = Share(1, 40)
+    assert (share.low, share.high) == (pytest.approx(0.000633, abs=1e-6), pytest.approx(0.131586, abs=1e-6))
+    assert any("1 of 40, 0.0 % to 13.2 %" in line for line in told)
 
 
 def test_the_command_records_clips_tells_what_is_missing_and_forgets(tmp_path, capsys):
@@ -500,5 +574,11 @@ def test_a_fit_by_the_running_door_is_in_force_at_once_and_after_a_restart(tmp_p
         site.write()
         site.doord("reload")
         site.wait_for("the tuned model is not used: width was 640, and is 1280")
+        wait_until(lambda: site.status()["pad"]["note"], "the note stands in the status")
+        assert site.status()["pad"] == {
+            "mode": "monitor",
+            "judged_by": [],
+            "note": "width was 640, and is 1280",
+        }
     pad = PadSubsystem(loaded, lambda: "enforce")
     assert (list(pad.limits), pad.problem, pad.note) == (["tuned"], None, None)

@@ -47,7 +47,8 @@ class NoReloads:
 def test_a_refusal_stands_in_the_state_as_soon_as_it_came_and_until_it_is_over():
     link, site = FakeLink(), Standalone()
     config = Config("hq", "front", DoorConfig(RelayConfig(17)))
-    reporter = Reporter(config, NoFaces(), link, NoRecorder(), lambda _now: [], site, None, NoReloads())
+    told = (lambda _now: [], site, None, NoReloads(), dict)
+    reporter = Reporter(config, NoFaces(), link, NoRecorder(), *told)
     reporter.tell_health(0.0)
     assert link.states == []
     site.refusal = "site gallery: is signed, but not published"

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.values import Probe
+from edge.values import Face, Frame, Gallery, Probe
+from edge.vision.loop import VisionLoop
 
 OBAMA_WIDE, BIDEN_WIDE = 0.5, 0.55  # both photographs' scale: his face is 109 px wide, the other's 72
 
@@ -75,6 +76,35 @@ def test_a_known_face_twice_as_far_away_opens_nothing_for_the_stranger_in_front(
     assert len(widths) == 2
     assert widths[0] < widths[1] / 2
     assert look.face.box[2] == widths[1]
+
+
+def test_the_face_that_is_scored_is_the_one_that_votes(pipeline, both, vectors):
+    gallery = Gallery(1, pipeline.embedder.model, ("biden",), vectors["biden"][None], np.zeros(1, np.intp))
+    scored: list[float] = []
+
+    class Shown:
+        """Sibling of the grabber and of the camera's judge."""
+
+        ended = False
+
+        def newest(self, timeout_s: float) -> Frame:
+            return Frame(both, 1.0)
+
+        def saw(self, frame: Frame, now: float) -> bool:
+            return True
+
+        def fault(self, now: float) -> None:
+            return None
+
+    def pad(pixels: np.ndarray, face: Face, taken_at: float) -> dict[str, float]:
+        scored.append(face.box[0])
+        return {"texture": 1.0}
+
+    observation = VisionLoop(Shown(), Shown(), pipeline, lambda: gallery, lambda: 1.0, pad).step().observation
+    assert observation is not None
+    assert near(vectors["biden"])(observation.probe)
+    assert scored == [observation.face.box[0]]
+    assert scored[0] > max(face.box[0] for face in pipeline(both).faces) - 1  # he stands on the right
 
 
 def test_a_larger_face_that_does_not_pass_the_gate_hides_nobody_who_is_known(pipeline, both, vectors):

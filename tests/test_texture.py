@@ -146,11 +146,12 @@ def test_the_score_is_the_mean_over_crops_and_then_over_models(noise):
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_an_answer_that_is_not_finite_is_no_verdict(noise, broken, place):
+def test_an_answer_that_is_not_finite_is_the_models_fault_and_not_the_frames(noise, broken, place):
     answer = [9.0, -9.0, -9.0]
     answer[place] = broken
     model = ScriptedModel([9, -9, -9], answer, [9, -9, -9])
-    assert math.isnan(Texture([model]).score(noise, face(200, 150, 100, 100), 0.0))
+    with pytest.raises(ModelError, match="expected logits that are finite"):
+        Texture([model]).score(noise, face(200, 150, 100, 100), 0.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, -0.1, 1.1, math.inf])
@@ -256,6 +257,8 @@ def test_the_picture_goes_in_as_bgr_from_0_to_255():
         ("{scales: [2.7], live_index: 0, gives: scores}", "texture.gives"),
         ("{scales: [2.7], live_index: 0, min_face_px: 0}", "texture.min_face_px"),
         ("{scales: [2.7], live_index: 0, min_face_px: .nan}", "texture.min_face_px"),
+        ("{scales: [2.7], live_index: 0, live: -.inf}", "texture.live"),
+        ("{scales: [2.7], live_index: 0, unsure: .nan}", "texture.unsure"),
         ("{scales: [2.7], live_index: 0, colour: BGR}", "texture.colour: unknown key"),
     ],
 )

@@ -37,6 +37,14 @@ def test_the_delay_doubles_with_each_further_failure_up_to_an_hour():
     ]
 
 
+def test_who_is_blocked_is_not_blocked_for_longer_by_what_is_refused_meanwhile():
+    held_up = failed(10, allowed=FAILURES_WITH_PAD)
+    for tenths in range(1, 300):
+        held_up = failed(1, tenths / 10, FAILURES_WITH_PAD, held_up)
+    assert held_up.failed == {"kian": Failed(10, 30.0)}
+    assert failed(1, 30.0, FAILURES_WITH_PAD, held_up).failed == {"kian": Failed(11, 90.0)}
+
+
 def test_a_success_ends_the_row():
     lockout = failed(4).after_success("kian")
     assert not failed(4, lockout=lockout).blocked("kian", 0.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edge.evaluate.pad import Row, Share, Table
+from edge.shares import at_least, at_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +76,10 @@ def _setting(setting: Setting) -> list[str]:
 
 def _row(row: Row) -> str:
     e = row.errors
-    bounds = f"{_down(e.low)} .. {_up(e.high)}"
+    bounds = f"{at_least(e.low)} .. {at_most(e.high)}"
     counts = f"{e.count} of {e.of}"
-    cells = f"{row.name:24} {_up(e.rate):>7} {bounds:>18} {counts:>11}"
-    return f"{cells}  {_up(row.any_attempt.rate):>12}  {row.unanswered:9}"
-
-
-def _up(rate: float) -> str:
-    """Per cent, never rounded in our favour."""
-    return "none" if math.isnan(rate) else f"{math.ceil(round(rate * 1000, 9)) / 10:.1f} %"
-
-
-def _down(rate: float) -> str:
-    return f"{math.floor(round(rate * 1000, 9)) / 10:.1f} %"
+    cells = f"{row.name:24} {at_most(e.rate):>7} {bounds:>18} {counts:>11}"
+    return f"{cells}  {at_most(row.any_attempt.rate):>12}  {row.unanswered:9}"
 
 
 def _area(auc: float) -> str:

@@ -36,14 +36,18 @@ def open_presentations(folder: Path) -> tuple[Presentation, ...]:
     """All of `folder/genuine` and `folder/attack/<species>`, sorted by species, person and name.
 
     Raises:
-        DatasetError: no such folders, or one of them is empty.
+        DatasetError: no such folders, one of them is empty, or a name that can't be printed as it is.
     """
     attack = folder / "attack"
     found = list_presentations(folder / "genuine", None)
     kinds = [p for p in _entries(attack) if p.is_dir()]
     if not kinds:
         raise DatasetError(f"{attack}: expected a sub-folder of clips or pictures per species, got none")
-    return tuple(found + [p for kind in kinds for p in list_presentations(kind, kind.name)])
+    found += [p for kind in kinds for p in list_presentations(kind, kind.name)]
+    for name in {folder.name, *(p.person for p in found), *(p.species or "" for p in found)}:
+        if not name.isprintable():  # it stands in the report, on a terminal
+            raise DatasetError(f"{folder}: expected names of printable letters, got {name!a:.60}")
+    return tuple(found)
 
 
 def list_presentations(folder: Path, species: str | None) -> list[Presentation]:
@@ -68,7 +72,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _is_presentation(path: Path) -> bool:
     if path.is_dir():
-        return any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.iterdir())
+        return any(p.suffix.lower() in PICTURE_SUFFIXES for p in _entries(path))
     return path.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -80,7 +84,7 @@ def frames(path: Path, fps: float) -> Iterator[Frame]:
         ImageError: an unreadable picture.
     """
     if path.is_dir():
-        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        pictures = [p for p in _entries(path) if p.suffix.lower() in PICTURE_SUFFIXES]
         for i, picture in enumerate(pictures):
             yield Frame(load_picture(picture), i / fps)
     elif path.suffix.lower() in PICTURE_SUFFIXES:
@@ -90,6 +94,10 @@ def frames(path: Path, fps: float) -> Iterator[Frame]:
 
 
 def _video(path: Path, fps: float) -> Iterator[Frame]:
+    if not path.is_file():  # a pipe would block for ever
+        raise DatasetError(f"{path}: expected a video file, got something else")
+    if _is_no_text(str(path)):  # OpenCV 4 ends the process
+        raise DatasetError(f"{str(path)!a}: expected a name in UTF-8, got another")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         area = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
@@ -110,6 +118,11 @@ def _video(path: Path, fps: float) -> Iterator[Frame]:
             raise DatasetError(f"{path}: expected a video with frames, got none")
     finally:
         capture.release()
+
+
+def _is_no_text(name: str) -> bool:
+    """Whether a file's name has bytes that are no UTF-8 (lone surrogates, PEP 383)."""
+    return any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:

@@ -49,7 +49,12 @@ class _Unknown:
 
     vector: NDArray[np.float32]  # (D,)
     reported_at: float
+    attack: bool  # what that event said
     repeats: int = 0
+
+    def covers(self, attack: bool, now: float, repeat_s: float) -> bool:
+        """Whether that event tells of a repeat too: an attack is in no event that says less."""
+        return now - self.reported_at < repeat_s and (self.attack or not attack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Deciding:
     running: Running | None = None
     throttle: Throttle = field(default_factory=Throttle)
     cooling: dict[str, float] = field(default_factory=dict)  # subject -> last seen, s monotonic
-    barred: dict[str, float] = field(default_factory=dict)  # subject without a right -> when told
+    # subject without a right, or asked for its card -> when told
+    barred: dict[str, float] = field(default_factory=dict)
     unknown: tuple[_Unknown, ...] = ()
     suspected: tuple[float, ...] = ()  # when attacks were suspected since the last alarm, s monotonic
     newest: float = float("-inf")  # taken_at of the newest frame decided on
@@ -69,7 +75,7 @@ class Deciding:
 class Step:
     """What one observation led to. `alarm`: the throttle has just risen.
 
-    `suspect`: whose face an attack seems to have shown, also when the event is folded into another;
+    `suspect`: whose face was shown and was not clearly alive, also when the event is folded into another;
     `attack_alarm`: `pad.alarm_after` of them came within `throttle_window_s`; `asks_card`: it may be
     alive, and a card would help.
     """
@@ -126,7 +132,8 @@ class Decider:
             return self._granted(state, running, decision, now, judged)
         if pad is not None and pad.asks_card and judged.liveness is Liveness.UNSURE:
             step = self._refused(state, running, decision.reason, now, judged, attack=False)
-            return replace(step, asks_card=True)
+            waiting = self.barred(step.state, grant.subject, now)
+            return replace(step, state=waiting, suspect=grant.subject, asks_card=True)
         step = self._refused(state, running, decision.reason, now, judged)
         return replace(step, suspect=None if judged.liveness is None else grant.subject)
 
@@ -158,11 +165,13 @@ class Decider:
 
     def admitted(self, state: Deciding, subject: str, now: float) -> Deciding:
         """Somebody was let in by other means and is in view: no attempt of its own begins."""
-        return replace(_seen_again(state, Grant(subject, None), now), running=None)
+        barred = {s: t for s, t in state.barred.items() if s != subject}
+        return replace(state, cooling={**state.cooling, subject: now}, barred=barred, running=None)
 
     def barred(self, state: Deciding, subject: str, now: float) -> Deciding:
-        """A face that was recognised has no right to enter: told again after `repeat_s`, not each
-        second. Who waits at the door for the hour to strike is let in then."""
+        """A face that was recognised has no right to enter, or is asked for its card: its face alone is
+        decided on again after `repeat_s`, not each second. Who waits for the hour to strike is let in then;
+        who may be a picture does not get the luckiest of many tries."""
         cooling = {s: t for s, t in state.cooling.items() if s != subject}
         return replace(state, cooling=cooling, barred={**state.barred, subject: now})
 
@@ -212,11 +221,12 @@ class Decider:
         step = self.count_refusal(state, reason, now, attack)
         state = replace(step.state, running=None)
         known, others = _known(state.unknown, running.last)
-        if known is not None and now - known.reported_at < self._config.repeat_s:
+        attack = attack and reason is Reason.ATTACK_SUSPECTED
+        if known is not None and known.covers(attack, now, self._config.repeat_s):
             again = replace(known, repeats=known.repeats + 1)
             return replace(step, state=replace(state, unknown=(*others, again)))
         vector = running.last.probe.vector if running.last.probe else None
-        fresh = () if vector is None else (_Unknown(vector, now),)
+        fresh = () if vector is None else (_Unknown(vector, now, attack),)
         state = replace(state, unknown=(*others, *fresh)[-_REMEMBERED:])
         return replace(step, state=state, attempt=replace(attempt, repeats=known.repeats if known else 0))
 

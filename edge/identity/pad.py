@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from edge.config import PadMode
 from edge.values import Liveness
@@ -30,10 +31,10 @@ class Limit:
     newest: bool = False
 
     def judge(self, score: float) -> Liveness:
-        """The verdict of a mean score. NaN is an attack: no comparison of it holds."""
-        if score >= self.live:
-            return Liveness.LIVE
-        return Liveness.UNSURE if score >= self.unsure else Liveness.ATTACK
+        """The verdict of a mean score. What is no finite number is an attack, what is below `unsure` too."""
+        if not (_is_score(score) and score >= self.unsure):
+            return Liveness.ATTACK
+        return Liveness.LIVE if score >= self.live else Liveness.UNSURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,12 @@ def gather(scored: Sequence[Scores], frames: int, layers: Mapping[str, bool]) ->
     whether one looks back: its score is the one it gives with the last of these frames, or next.
     """
     alone = [layer for layer, looks_back in layers.items() if not looks_back]
-    whole = [i for i, frame in enumerate(scored) if all(_is_score(frame.get(layer)) for layer in alone)]
+    counted = (i for i, frame in enumerate(scored) if all(_is_score(frame.get(layer)) for layer in alone))
+    whole = list(islice(counted, frames))  # no further: a clip of an hour has thousands of attempts
     if len(whole) < frames:
         return None
-    scores = mean([scored[i] for i in whole[:frames]])
-    last = end = whole[frames - 1]
+    scores = mean([scored[i] for i in whole])
+    last = end = whole[-1]
     for layer in layers.keys() - set(alone):
         given = next((i for i in range(last, len(scored)) if _is_score(scored[i].get(layer))), None)
         if given is None:

@@ -77,7 +77,13 @@ class Lockout:
         return record is not None and not now >= record.blocked_until
 
     def after_failure(self, subject: str, now: float, allowed: int) -> Lockout:
-        """One more failure in a row; from the `allowed`th on the subject is blocked for a while."""
+        """One more failure in a row; from the `allowed`th on the subject is blocked for a while.
+
+        One while the subject is blocked anyway costs nobody anything: else who holds up a photograph for
+        a quarter of a minute would block its owner, with a card too, for an hour.
+        """
+        if self.blocked(subject, now):
+            return self
         before = self.failed.get(subject)
         count = 1 + (before.count if before else 0)
         until = now + delay_s(count, allowed) if count >= allowed else float("-inf")

@@ -99,6 +99,11 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempts: tuple[_Count, _Count]
     untuned: tuple[_Count, _Count]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError: more were wrong than there were."""
+        if any(wrong > of for wrong, of in (self.presentations, self.attempts, self.untuned)):
+            raise ValueError("expected at most as many errors as presentations")
+
 
 class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model, where it holds, and what it was worth on people left out of the fit."""

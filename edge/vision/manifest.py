@@ -71,6 +71,9 @@ class Crop(_Entry, frozen=True):
     aspect: float = 122 / 153  # width / height of the face region before it becomes square
 
 
+_Limit = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]  # bounds keep out what is no number
+
+
 class Texture(_Entry, frozen=True):
     """How a PAD model looks at a face: squares around the detector's box, and what it says of each.
 
@@ -81,8 +84,8 @@ class Texture(_Entry, frozen=True):
         list[Annotated[float, msgspec.Meta(ge=0.5, le=10)]], msgspec.Meta(min_length=1, max_length=8)
     ]
     live_index: Annotated[int, msgspec.Meta(ge=0, le=99)]  # the output's place of "alive"
-    live: float = 2.0  # mean score from which a face counts as alive
-    unsure: float = 0.0  # mean score below which it counts as an attack
+    live: _Limit = 2.0  # mean score from which a face counts as alive
+    unsure: _Limit = 0.0  # mean score below which it counts as an attack
     gives: Literal["logits", "probabilities"] = "logits"  # what the output is: before or after softmax
     min_face_px: Annotated[float, msgspec.Meta(ge=8, le=1000)] = 48  # side of the box; below: no verdict
 

@@ -27,7 +27,7 @@ class PadCheck:
         A frame on which a layer that sees it alone has no verdict (a face cut off by the edge, too
         dark) is none of them: the next is asked about at once.
         """
-        self.problem: str | None = None  # why the newest face that was asked about has no score
+        self.problem: str | None = None  # which fault of a layer left the newest face without its score
         self._alone = [layer for layer in layers if not layer.looks_back]
         self._over_time = [layer for layer in layers if layer.looks_back]
         self._apart_s = _APART * every_s
@@ -50,18 +50,25 @@ class PadCheck:
         """
         if not self.is_due(taken_at):
             return None
-        self.problem = None
-        scores = {layer.name: self._score(layer, pixels, face, taken_at) for layer in self._alone}
-        if any(map(math.isnan, scores.values())) and self.problem is None:
+        faults: list[str] = []
+
+        def score(layer: PadLayer) -> float:
+            try:
+                return layer.score(pixels, face, taken_at)
+            except ModelError as error:  # this frame alone; the next may do
+                faults.append(str(error))
+                return math.nan
+
+        scores = {layer.name: score(layer) for layer in self._alone}
+        if any(map(math.isnan, scores.values())) and not faults:
             return scores | {layer.name: math.nan for layer in self._over_time}
         self._last = taken_at
-        return scores | {layer.name: self._score(layer, pixels, face, taken_at) for layer in self._over_time}
+        scores |= {layer.name: score(layer) for layer in self._over_time}
+        self._note(faults[0] if faults else None)
+        return scores
 
-    def _score(self, layer: PadLayer, pixels: NDArray[np.uint8], face: Face, taken_at: float) -> float:
-        try:
-            return layer.score(pixels, face, taken_at)
-        except ModelError as error:  # this frame alone; the next may do
-            if self.problem is None:
-                log.warning("pad: %s", error)
-            self.problem = str(error)
-            return math.nan
+    def _note(self, problem: str | None) -> None:
+        """Say a fault once, and keep it until a face was scored: another thread tells it."""
+        if problem is not None and problem != self.problem:
+            log.warning("pad: %s", problem)
+        self.problem = problem

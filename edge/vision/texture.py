@@ -44,10 +44,10 @@ class Texture:
         """How alive a face of an (H, W, 3) RGB frame looks: log-odds (nats), above 0 rather alive.
 
         The mean over crops, then over models. NaN, no verdict: the face is too small, too dark or
-        flat, or reaches out of the frame, or a network's answer is not finite.
+        flat, or reaches out of the frame.
 
         Raises:
-            ModelError: the runtime refused a crop.
+            ModelError: the runtime refused a crop, or a network's answer is not finite.
         """
         scores = [sum(parts) / len(parts) for parts in self._asked(pixels, face)]
         return sum(scores) / len(scores)
@@ -56,6 +56,14 @@ class Texture:
     def models(self) -> list[str]:
         """Ids."""
         return [model.entry.id for model, _ in self._models]
+
+    @property
+    def words(self) -> str:
+        """Models and how far round the face each looks: `minifasnet-se-1 (1, 1.5, 2.7)`."""
+        return "; ".join(
+            f"{model.entry.id} ({', '.join(f'{scale:g}' for scale in looks.scales)})"
+            for model, looks in self._models
+        )
 
     @property
     def scales(self) -> list[float]:
@@ -92,7 +100,10 @@ class Texture:
         crops = [crop(pixels, box, scale, model.size) for scale in looks.scales]
         if not all(_spread(part) >= _MIN_SPREAD for part in crops):
             return nothing
-        return [log_odds(model(part)[0], looks) for part in crops]
+        odds = [log_odds(model(part)[0], looks) for part in crops]
+        if not all(map(math.isfinite, odds)):
+            raise ModelError(f"{model.entry.id}: expected {looks.gives} that are finite, got others")
+        return odds
 
 
 def usable(box: Box, size: tuple[int, int], min_side_px: float) -> bool:

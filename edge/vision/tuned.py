@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 
 from edge.errors import ModelError
 from edge.values import Face
-from edge.vision.colour_lbp import colour_lbp
+from edge.vision.colour_lbp import SIZE, colour_lbp
 from edge.vision.texture import Texture, window
 
 Features = NDArray[np.float32]  # (354 + crops of the texture models,)
+
+
+def feature_count(texture: Texture) -> int:
+    """How many features a face has."""
+    return SIZE + len(texture.scales)
 
 
 def features(pixels: NDArray[np.uint8], face: Face, texture: Texture) -> Features | None:
@@ -40,7 +45,11 @@ class Tuned:
     looks_back = False
 
     def __init__(self, texture: Texture, weights: NDArray[np.float64], bias: float) -> None:
-        """`weights`: one per feature. Raises ModelError: not finite."""
+        """`weights`: one per feature. Raises ModelError: not finite, or of other features."""
+        if weights.size != feature_count(texture):
+            raise ModelError(
+                f"tuned: expected {feature_count(texture)} weights, got {weights.size}: doord pad fit"
+            )
         if not (np.isfinite(weights).all() and math.isfinite(bias)):
             raise ModelError("tuned: expected finite weights, got others: doord pad fit")
         self._texture, self._weights, self._bias = texture, weights, bias
@@ -49,13 +58,7 @@ class Tuned:
         """Log-odds (nats) that an (H, W, 3) RGB frame's face is alive; NaN: the texture has no verdict.
 
         Raises:
-            ModelError: the runtime refused a crop, or the model is of other features.
+            ModelError: the runtime refused a crop.
         """
         found = features(pixels, face, self._texture)
-        if found is None:
-            return math.nan
-        if found.shape != self._weights.shape:
-            raise ModelError(
-                f"tuned: expected {self._weights.size} features, got {found.size}: doord pad fit"
-            )
-        return float(found @ self._weights) + self._bias
+        return math.nan if found is None else float(found @ self._weights) + self._bias

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge import __version__
 from edge.access import checked_rights
 from edge.acting import as_owner
 from edge.config import Config, is_simulated, shown_source
 from edge.disk import FileKey
 from edge.door.chips import chip_label, find, line_holder
-from edge.errors import GalleryError
+from edge.errors import GalleryError, ModelError
 from edge.identity.cards import CardFile
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
-from edge.identity.tuning_file import TuningFile, unlike
+from edge.identity.tuning_file import TuningFile
 from edge.joined import is_joined
 from edge.keys import key_of
-from edge.liveness import load_texture
+from edge.liveness import PadSubsystem
 from edge.tools.doctor import boot
 from edge.tools.doctor.finding import Said, fail, note, ok, warn
 from edge.tools.doctor.patient import Check, Patient
 from edge.tools.local import read_gallery
 from edge.tools.viewfinder import View, summary, watch
-from edge.tuning import origin_of
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
 from edge.vision.selftest import load_model
@@ -196,18 +194,20 @@ def before_linux(patient: Patient) -> Said:
 def pad(patient: Patient) -> Said:
     """Would a picture of a face be told from a face?"""
     config = patient.config
+    with as_owner(config):
+        found = PadSubsystem(config, lambda: config.pad_mode)
+        model = None if found.problem else TuningFile(config.tuning_path, key_of(config)).load().model
+    if found.problem:
+        raise ModelError(found.problem)
     if config.pad_warning:
         return warn(config.pad_warning, "pad: {mode: auto}, once the door was seen to know its people")
-    texture = load_texture(config.models, config.pad.models)
-    words = f"{config.pad_mode}, by {', '.join(texture.models)}; good screens and masks pass: see the README"
-    with as_owner(config):
-        model = TuningFile(config.tuning_path, key_of(config)).load().model
-    if model is None:
-        return ok(f"{words}; not tuned to this door: doord pad tune")
-    lack = unlike(model, origin_of(config, texture), __version__)
-    if lack:
-        return warn(f"{words}; the tuned model is not used: {lack}", "doord pad tune, or doord pad fit")
-    return ok(f"{words}; tuned at {model.at_utc}")
+    by = ", ".join(found.texture.models if found.texture else ())
+    words = f"{config.pad_mode}, by {by}; good screens and masks pass: see the README"
+    if found.note:
+        return warn(f"{words}; the tuned model is not used: {found.note}", "doord pad fit, or doord pad tune")
+    return ok(
+        f"{words}; tuned at {model.at_utc}" if model else f"{words}; not tuned to this door: doord pad tune"
+    )
 
 
 def face_alone(config: Config) -> str:
