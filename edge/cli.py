@@ -173,9 +173,11 @@ def _reload(options: argparse.Namespace) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     from edge.tools.doctor.door import face_alone
+    from edge.vision.delegates import check_library
 
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
+    check_library(config.models.delegate)
     alone = face_alone(config)
     notes = access_notes(config)
     if options.json:

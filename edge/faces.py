@@ -40,6 +40,9 @@ class Faces:
         except ModelError as error:
             self._model_problem = str(error)
             log.error("no face grants: %s", error)
+        else:
+            if self.pipeline.backend_why:
+                log.warning("models run on %s: %s", self.pipeline.backend, self.pipeline.backend_why)
         self.load_gallery()
 
     def adopt(self, config: Config) -> None:

@@ -88,4 +88,4 @@ def load_texture(config: Config) -> Texture:
     """The configured models of the texture layer. Raises ModelError."""
     shelf = ModelShelf.open(config.models.dir)
     entries = [shelf.entry(model, "pad") for model in config.pad.models or (shelf.default("pad"),)]
-    return Texture([load_model(shelf, e, config.models.threads, config.models.runtime) for e in entries])
+    return Texture([load_model(shelf, e, config.models) for e in entries])

@@ -19,7 +19,7 @@ _Make = Callable[[], PadLayer]
 def _texture(models: ModelsConfig) -> tuple[_Make, str]:
     shelf = ModelShelf.open(models.dir)
     entry = shelf.entry(shelf.default("pad"), "pad")
-    layer = Texture([load_model(shelf, entry, models.threads, models.runtime)])
+    layer = Texture([load_model(shelf, entry, models)])
     return (lambda: layer), entry.id
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.config import ModelsConfig
 from edge.vision.detect import BlazeFace
 from edge.vision.manifest import ModelShelf
-from edge.vision.runtime import Model
+from edge.vision.runtime import on_cpu
 from models.build import calibrate, known_answers, shelf, sources
 from models.build.quantize import Ranges
 from models.build.recipes import CALIBRATED, TO_FLOAT, TO_SHIPPED
@@ -62,7 +62,7 @@ def _ranges(entry: shelf.Shipped) -> Ranges:
     """FaceNet's ranges over faces found, cut and aligned by the product's own code."""
     models = ModelShelf.open(shelf.MODELS)
     found = models.entry(models.default("detector"), "detector")
-    detector = BlazeFace(Model(found, models.model_bytes(found), threads=2), ModelsConfig().min_face_score)
+    detector = BlazeFace(on_cpu(found, models.model_bytes(found), threads=2), ModelsConfig().min_face_score)
     embedder = next(e for e in models.entries if e.file == entry.file)
     pictures = [calibrate.decode(sources.fetch(member, CACHE)) for member in sources.PICTURES]
     crops = calibrate.crops(pictures, detector, embedder)

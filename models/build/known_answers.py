@@ -16,7 +16,7 @@ from edge.config import ModelsConfig
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
 from edge.vision.manifest import ModelEntry, ModelShelf
-from edge.vision.runtime import Model
+from edge.vision.runtime import Model, on_cpu
 from models.build.calibrate import Picture
 from models.build.shelf import MODELS
 
@@ -54,4 +54,4 @@ def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _load(shelf: ModelShelf, entry: ModelEntry) -> Model:
-    return Model(entry, shelf.model_bytes(entry), threads=1)
+    return on_cpu(entry, shelf.model_bytes(entry), threads=1)

@@ -34,13 +34,13 @@ def take() -> dict[str, np.ndarray]:
     `<model>/known/<output>` the raw outputs of its known answer's picture."""
     found: dict[str, np.ndarray] = {}
     shelf = ModelShelf.open()
-    models = {e.id: load_model(shelf, e, threads=2) for e in shelf.entries}  # past their known-answer tests
+    models = {e.id: load_model(shelf, e, ModelsConfig()) for e in shelf.entries}  # known answers right
     for entry in shelf.entries:
         raw = models[entry.id](_known_picture(shelf, entry.known_answer.file))
         found |= {f"{entry.id}/known/{o.name}": np.array(r) for o, r in zip(entry.outputs, raw, strict=True)}
     for name in DETECTORS:
         detector, embedder = BlazeFace(models[name], ModelsConfig().min_face_score), FaceNet(models[EMBEDDER])
-        pipeline = Pipeline(detector, embedder, QualityConfig(), "")
+        pipeline = Pipeline(detector, embedder, QualityConfig())
         for path in sorted(PICTURES.glob("*.jpg")):
             look = pipeline(load_picture(path))
             faces = [np.hstack([f.box, f.landmarks.ravel(), f.score]) for f in look.faces]
