@@ -21,7 +21,7 @@ def ways(entry: ModelEntry, content: bytes, models: ModelsConfig) -> list[Way]:
     runtime = find_runtime(models.runtime)
     plain = partial(Interpreted, entry, content, models.threads, runtime)
     found: list[Way] = [plain]
-    if runtime.name == "tflite-runtime" and "int8" in entry.quantisation:
+    if runtime.name == "tflite-runtime" and entry.quantisation == "static-int8":
         found.insert(0, partial(_with_xnnpack, plain, runtime, models.threads))
     if models.delegate.startswith("/"):
         found.insert(0, partial(_with_external, plain, runtime, models, entry))
@@ -43,4 +43,4 @@ def _with_xnnpack(plain: Callable[..., Interpreted], runtime: Runtime, threads: 
     try:
         return plain(delegates=[Xnnpack(runtime.api, threads)], words="cpu with XNNPACK")
     except ModelError as error:
-        raise DelegateError(f"int8 runs without XNNPACK, many times slower: {error}") from None
+        raise DelegateError(f"int8 runs without XNNPACK, some three times slower: {error}") from None
