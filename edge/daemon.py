@@ -54,6 +54,7 @@ from edge.tuning import LocalTuner
 from edge.uplink import fingerprint, make_link, open_link
 from edge.values import Gallery
 from edge.vision.camera import open_camera
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
@@ -93,10 +94,11 @@ class Daemon:
             self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
         )
         self.doorman = Doorman(Path(config.state_dir))
-        self.faces = Faces(config)
+        self._gpu = GpuVerdicts(config.models, Path(config.state_dir))
+        self.faces = Faces(config, self._gpu)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
-        self.pad = PadSubsystem(config, self.access.pad_mode)
+        self.pad = PadSubsystem(config, self.access.pad_mode, self._gpu)
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self._link_files = fingerprint(config.mqtt)
@@ -251,7 +253,7 @@ class Daemon:
 
     def _tuned(self) -> None:
         """Put another tuned model in force."""
-        self.pad = PadSubsystem(self._config, self.access.pad_mode)
+        self.pad = PadSubsystem(self._config, self.access.pad_mode, self._gpu)
         self.reporter.publish_state()
 
     def _desk_changed(self) -> None:
@@ -280,6 +282,7 @@ class Daemon:
             self.faces.load_gallery()
             self.reporter.publish_state()
         self.access.tend()
+        self._gpu.tend(now)
         self.reporter.tell_health(now)
 
     def wait(self) -> None:
@@ -305,7 +308,7 @@ class Daemon:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
         # a tuned model is of one camera
         same_eyes = (config.pad, config.camera) == (before.pad, before.camera)
-        pad = self.pad if same_eyes else PadSubsystem(config, self.access.pad_mode)
+        pad = self.pad if same_eyes else PadSubsystem(config, self.access.pad_mode, self._gpu)
         if pad.problem is not None and self.pad.problem is None:
             raise ConfigError(f"pad: {pad.problem}")
         self.access.adopt(config)
@@ -333,6 +336,7 @@ class Daemon:
         written_by = time.monotonic() + _LOCK_S + _THREADS_S + _DISK_S
         notify("STOPPING=1")
         self.door.stop(_LOCK_S)
+        self._gpu.close()
         self.grabber.ask_to_stop()
         self.recorder.ask_to_stop()
         stop_all(self._workers, time.monotonic() + _THREADS_S)

@@ -13,6 +13,7 @@ from edge.identity.tuning_file import TuningFile, unlike
 from edge.keys import key_of
 from edge.ports import PadLayer
 from edge.tuning import origin_of
+from edge.vision.gpu_verdicts import BUDGET_S, GpuVerdicts
 from edge.vision.manifest import ModelShelf
 from edge.vision.pad import PadCheck
 from edge.vision.selftest import load_model
@@ -23,13 +24,13 @@ from edge.worker import within
 
 log = logging.getLogger(__name__)
 
-_LOAD_S = 20.0  # as long as the other models have
+_LOAD_S = 20.0 + BUDGET_S  # as long as the other models have
 
 
 class PadSubsystem:
     """Loaded once. `check` belongs to the vision thread, the rest may be asked by any."""
 
-    def __init__(self, config: Config, mode: Callable[[], PadMode]) -> None:
+    def __init__(self, config: Config, mode: Callable[[], PadMode], gpu: GpuVerdicts | None = None) -> None:
         """`mode`: what holds now."""
         self._config = config
         self._mode = mode
@@ -40,7 +41,7 @@ class PadSubsystem:
         layers: list[PadLayer] = []
         if set(config.pad_modes) != {"off"}:
             try:
-                self.texture = within(lambda: load_texture(config), _LOAD_S, "PAD models")
+                self.texture = within(lambda: load_texture(config, gpu), _LOAD_S, "PAD models")
                 layers = [*self._layers(config, self.texture), Stillness()]
             except (ModelError, GalleryError) as error:
                 self._limits = {}
@@ -84,8 +85,8 @@ class PadSubsystem:
         return [f"pad: {self.problem}"] if needed and self.problem else []
 
 
-def load_texture(config: Config) -> Texture:
+def load_texture(config: Config, gpu: GpuVerdicts | None = None) -> Texture:
     """The configured models of the texture layer. Raises ModelError."""
     shelf = ModelShelf.open(config.models.dir)
     entries = [shelf.entry(model, "pad") for model in config.pad.models or (shelf.default("pad"),)]
-    return Texture([load_model(shelf, e, config.models) for e in entries])
+    return Texture([load_model(shelf, e, config.models, gpu) for e in entries])

@@ -15,6 +15,7 @@ from edge.ports import Detector
 from edge.values import Face, Probe, Quality
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.quality import measure, pick_face, shortcoming
 from edge.vision.selftest import load_model
@@ -42,12 +43,12 @@ class Pipeline:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, models: ModelsConfig, gate: QualityConfig) -> Pipeline:
+    def load(cls, models: ModelsConfig, gate: QualityConfig, gpu: GpuVerdicts | None = None) -> Pipeline:
         """Load and self-test the configured models. Raises ModelError."""
         shelf = ModelShelf.open(models.dir)
         detector, embedder = chosen(shelf, models)
-        facenet = load_model(shelf, embedder, models)
-        blazeface = load_model(shelf, detector, models)
+        facenet = load_model(shelf, embedder, models, gpu)
+        blazeface = load_model(shelf, detector, models, gpu)
         return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate)
 
     @property

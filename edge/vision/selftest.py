@@ -17,23 +17,26 @@ from numpy.typing import NDArray
 
 from edge.config import ModelsConfig
 from edge.errors import ModelError
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.runtime import Model, Tensor
 from edge.vision.ways import ways
 
 
-def load_model(shelf: ModelShelf, entry: ModelEntry, models: ModelsConfig) -> Model:
+def load_model(
+    shelf: ModelShelf, entry: ModelEntry, models: ModelsConfig, gpu: GpuVerdicts | None = None
+) -> Model:
     """The model on what the configuration wants, or on the CPU when that does not prove itself.
 
     Its file is checked by sha256 and its outputs by the known answer. `why` of what comes says what
-    did not prove itself.
+    did not prove itself. Without `gpu` LiteRT's GPU accelerator is not thought of.
 
     Raises:
         ModelError: missing, altered, not loadable, or a drift above the manifest's on the CPU too.
     """
     content = shelf.model_bytes(entry)
-    found = ways(entry, content, models)
-    refused: list[str] = []
+    found, no_gpu = ways(entry, content, models, gpu)
+    refused = [no_gpu] if no_gpu else []
     for way, spare in pairwise(found):
         try:
             return _proven(Model(entry, way(), spare), shelf, refused)

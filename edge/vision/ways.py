@@ -9,6 +9,8 @@ from pathlib import PurePath
 from edge.config import ModelsConfig
 from edge.errors import DelegateError, ModelError
 from edge.vision.delegates import external
+from edge.vision.gpu import OnGpu
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelEntry
 from edge.vision.runtime import Engine, Interpreted, Runtime, find_runtime
 from edge.vision.xnnpack import Xnnpack
@@ -16,8 +18,14 @@ from edge.vision.xnnpack import Xnnpack
 Way = Callable[[], Engine]
 
 
-def ways(entry: ModelEntry, content: bytes, models: ModelsConfig) -> list[Way]:
-    """What to try, the most wanted first; each raises ModelError. Raises ModelError: no runtime is there."""
+def ways(
+    entry: ModelEntry, content: bytes, models: ModelsConfig, gpu: GpuVerdicts | None
+) -> tuple[list[Way], str]:
+    """What to try, the most wanted first, each raising ModelError; and why a GPU is not among them.
+
+    Raises:
+        ModelError: no runtime is there.
+    """
     runtime = find_runtime(models.runtime)
     plain = partial(Interpreted, entry, content, models.threads, runtime)
     found: list[Way] = [plain]
@@ -25,7 +33,10 @@ def ways(entry: ModelEntry, content: bytes, models: ModelsConfig) -> list[Way]:
         found.insert(0, partial(_with_xnnpack, plain, runtime, models.threads))
     if models.delegate.startswith("/"):
         found.insert(0, partial(_with_external, plain, runtime, models, entry))
-    return found
+    elif gpu is not None and models.delegate != "cpu":
+        refusal = gpu.refusal(entry)
+        return found if refusal else [partial(OnGpu, entry, content), *found], refusal
+    return found, ""
 
 
 def _with_external(

@@ -1,9 +1,10 @@
 """XNNPACK for quantised models in tflite-runtime 2.14, which leaves them to slower kernels of its own.
 
-Measured there 2.6 to 2.8 times faster for static int8 (deploy/measure_runtimes.py); nothing for dynamic range,
-which that version's XNNPACK does not know. Its Python has no switch for it, but its library exports the delegate's C API
-(tensorflow/lite/delegates/xnnpack/xnnpack_delegate.h of that version). That is no promise of the
-package's, so only the version that it was tried with is trusted, and the known answer has the last word.
+Measured there 2.6 to 2.8 times faster for static int8 (deploy/measure_runtimes.py); nothing for dynamic
+range, which that version's XNNPACK does not know. Python has no switch for it, but the library exports
+the delegate's C API (tensorflow/lite/delegates/xnnpack/xnnpack_delegate.h of that version). That is no
+promise of the package's, so only the version that it was tried with is trusted, and the known answer has
+the last word.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from edge.tools.local import read_gallery
 from edge.tools.viewfinder import View, summary, watch
 from edge.tuning import origin_of
 from edge.vision.delegates import check_library
+from edge.vision.gpu_conditions import look
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
 from edge.vision.selftest import load_model
@@ -71,7 +72,18 @@ def models(patient: Patient) -> Said:
     words = f"{runs}, for faces to about {detector.range_m or 0:g} m; hash and known answer right"
     why = "; ".join(dict.fromkeys(model.why for model in loaded if model.why))
     words += f"; {why}" if why else ""
+    words += f"; {_in_force(patient)}"
     return warn(words, _DELEGATE) if why and config.models.delegate != "auto" else ok(words)
+
+
+def _in_force(patient: Patient) -> str:
+    """What the daemon runs them on, which doctor does not try: a GPU belongs to who uses it."""
+    if patient.status is not None:
+        why = patient.status.get("backend_why")
+        return f"the daemon: {patient.status.get('backend') or 'none'}{f' ({why})' if why else ''}"
+    if patient.config.models.delegate not in ("auto", "gpu"):
+        return "no GPU is asked for"
+    return look().refusal or "whether a GPU runs them is found out when the daemon starts"
 
 
 def camera(patient: Patient) -> Said:
