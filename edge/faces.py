@@ -14,7 +14,8 @@ from edge.identity.store import SqliteGallery, open_gallery
 from edge.joined import is_joined
 from edge.keys import key_of
 from edge.values import Gallery
-from edge.vision.gpu_verdicts import BUDGET_S, GpuVerdicts
+from edge.vision.gpu import GpuJudge
+from edge.vision.gpu_verdicts import BUDGET_S
 from edge.vision.pipeline import Pipeline
 from edge.worker import within
 
@@ -26,7 +27,7 @@ _LOAD_S = 20.0 + BUDGET_S  # ten times what a Pi 4 takes, and a first trial of a
 class Faces:
     """Loaded once, then read by the vision thread and changed by the gallery desk."""
 
-    def __init__(self, config: Config, gpu: GpuVerdicts | None = None) -> None:
+    def __init__(self, config: Config, gpu: GpuJudge | None = None) -> None:
         self.pipeline: Pipeline | None = None
         self.store: SqliteGallery | None = None
         self._config = config

@@ -13,7 +13,8 @@ from edge.identity.tuning_file import TuningFile, unlike
 from edge.keys import key_of
 from edge.ports import PadLayer
 from edge.tuning import origin_of
-from edge.vision.gpu_verdicts import BUDGET_S, GpuVerdicts
+from edge.vision.gpu import GpuJudge
+from edge.vision.gpu_verdicts import BUDGET_S
 from edge.vision.manifest import ModelShelf
 from edge.vision.pad import PadCheck
 from edge.vision.selftest import load_model
@@ -30,7 +31,7 @@ _LOAD_S = 20.0 + BUDGET_S  # as long as the other models have
 class PadSubsystem:
     """Loaded once. `check` belongs to the vision thread, the rest may be asked by any."""
 
-    def __init__(self, config: Config, mode: Callable[[], PadMode], gpu: GpuVerdicts | None = None) -> None:
+    def __init__(self, config: Config, mode: Callable[[], PadMode], gpu: GpuJudge | None = None) -> None:
         """`mode`: what holds now."""
         self._config = config
         self._mode = mode
@@ -85,7 +86,7 @@ class PadSubsystem:
         return [f"pad: {self.problem}"] if needed and self.problem else []
 
 
-def load_texture(config: Config, gpu: GpuVerdicts | None = None) -> Texture:
+def load_texture(config: Config, gpu: GpuJudge | None = None) -> Texture:
     """The configured models of the texture layer. Raises ModelError."""
     shelf = ModelShelf.open(config.models.dir)
     entries = [shelf.entry(model, "pad") for model in config.pad.models or (shelf.default("pad"),)]

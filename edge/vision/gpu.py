@@ -5,13 +5,20 @@ says `gpu_verdicts`: on a Raspberry Pi 4 it kills the process (deploy/adr/0001).
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from edge.errors import DelegateError
 from edge.vision.manifest import ModelEntry
 from edge.vision.runtime import Tensor, one_line
+
+
+class GpuJudge(Protocol):
+    """Who says where a GPU may be used; `gpu_verdicts` has the one that knows."""
+
+    def refusal(self, entry: ModelEntry) -> str:
+        """Why the GPU does not run this model; empty: it does, from now on."""
 
 
 class OnGpu:

@@ -15,7 +15,7 @@ from edge.ports import Detector
 from edge.values import Face, Probe, Quality
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
-from edge.vision.gpu_verdicts import GpuVerdicts
+from edge.vision.gpu import GpuJudge
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.quality import measure, pick_face, shortcoming
 from edge.vision.selftest import load_model
@@ -43,7 +43,7 @@ class Pipeline:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, models: ModelsConfig, gate: QualityConfig, gpu: GpuVerdicts | None = None) -> Pipeline:
+    def load(cls, models: ModelsConfig, gate: QualityConfig, gpu: GpuJudge | None = None) -> Pipeline:
         """Load and self-test the configured models. Raises ModelError."""
         shelf = ModelShelf.open(models.dir)
         detector, embedder = chosen(shelf, models)

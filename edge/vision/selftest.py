@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from edge.config import ModelsConfig
 from edge.errors import ModelError
-from edge.vision.gpu_verdicts import GpuVerdicts
+from edge.vision.gpu import GpuJudge
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.runtime import Model, Tensor
 from edge.vision.ways import ways
 
 
 def load_model(
-    shelf: ModelShelf, entry: ModelEntry, models: ModelsConfig, gpu: GpuVerdicts | None = None
+    shelf: ModelShelf, entry: ModelEntry, models: ModelsConfig, gpu: GpuJudge | None = None
 ) -> Model:
     """The model on what the configuration wants, or on the CPU when that does not prove itself.
 

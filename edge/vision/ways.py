@@ -9,8 +9,7 @@ from pathlib import PurePath
 from edge.config import ModelsConfig
 from edge.errors import DelegateError, ModelError
 from edge.vision.delegates import external
-from edge.vision.gpu import OnGpu
-from edge.vision.gpu_verdicts import GpuVerdicts
+from edge.vision.gpu import GpuJudge, OnGpu
 from edge.vision.manifest import ModelEntry
 from edge.vision.runtime import Engine, Interpreted, Runtime, find_runtime
 from edge.vision.xnnpack import Xnnpack
@@ -19,7 +18,7 @@ Way = Callable[[], Engine]
 
 
 def ways(
-    entry: ModelEntry, content: bytes, models: ModelsConfig, gpu: GpuVerdicts | None
+    entry: ModelEntry, content: bytes, models: ModelsConfig, gpu: GpuJudge | None
 ) -> tuple[list[Way], str]:
     """What to try, the most wanted first, each raising ModelError; and why a GPU is not among them.
 

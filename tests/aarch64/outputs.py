@@ -1,9 +1,9 @@
 """What the shipped models say of the repository's pictures, and how far two processors' answers differ.
 
-    python tests/aarch64/outputs.py take FILE         # on one of them
+    python tests/aarch64/outputs.py take FILE         # on one of them, with the runtime that is installed
     python tests/aarch64/outputs.py compare A B       # lines of a Markdown table
 
-`compare` ends with 1 when the processors differ in anything that a decision hangs on: a face found or
+`take` ends with an error when anything of a GPU was loaded: on a Cortex-A72 that kills. `compare` ends with 1 when the processors differ in anything that a decision hangs on: a face found or
 not, or a pair of pictures on different sides of the threshold.
 """
 
@@ -19,6 +19,7 @@ from edge.config import ModelsConfig, QualityConfig
 from edge.values import DISTANCE_CEILING
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelShelf
 from edge.vision.pictures import load_picture
 from edge.vision.pipeline import Pipeline
@@ -34,7 +35,9 @@ def take() -> dict[str, np.ndarray]:
     `<model>/known/<output>` the raw outputs of its known answer's picture."""
     found: dict[str, np.ndarray] = {}
     shelf = ModelShelf.open()
-    models = {e.id: load_model(shelf, e, ModelsConfig()) for e in shelf.entries}  # known answers right
+    gpu = GpuVerdicts(ModelsConfig(), None)  # as a door has it
+    models = {e.id: load_model(shelf, e, ModelsConfig(), gpu) for e in shelf.entries}  # known answers right
+    found["runs on"] = np.array([models[EMBEDDER].backend, models[EMBEDDER].why])
     for entry in shelf.entries:
         raw = models[entry.id](_known_picture(shelf, entry.known_answer.file))
         found |= {f"{entry.id}/known/{o.name}": np.array(r) for o, r in zip(entry.outputs, raw, strict=True)}
@@ -47,6 +50,10 @@ def take() -> dict[str, np.ndarray]:
             found[f"{name}/{path.stem}/faces"] = np.array(faces, np.float64).reshape(-1, 17)
             if look.probe is not None:
                 found[f"{name}/{path.stem}/vector"] = look.probe.vector
+    mapped = Path("/proc/self/maps").read_text()
+    assert "_pywrap" in mapped, "the map of this process shows no runtime"
+    assert "WebGpu" not in mapped, "the GPU accelerator was loaded"
+    assert not [name for name in sys.modules if "compiled_model" in name]
     return found
 
 
@@ -57,7 +64,7 @@ def _known_picture(shelf: ModelShelf, name: str) -> np.ndarray:
 
 def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[list[str], bool]:
     """Lines of a table, and whether everything that a decision hangs on is the same."""
-    lines = []
+    lines = ["| FaceNet runs on | {}; nothing of a GPU is loaded: {} |".format(*b["runs on"])]
     for name in sorted(n for n in a if "/known/" in n):
         drift = output_drift(a[name], b[name])
         worst = float(np.abs(a[name].astype(np.float64) - b[name]).max())
