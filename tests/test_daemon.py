@@ -96,6 +96,19 @@ def test_kill_minus_nine_leaves_offline_on_the_broker(site, tmp_path):
             wait_until(lambda: decode_status(heard.on("/status")[-1]).state == "offline", "the last will")
 
 
+def test_status_and_log_say_what_runs_the_models_and_why_not_what_was_asked_for(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("VK_DRIVER_FILES", str(tmp_path / "none.json"))
+    clip(tmp_path / "clip.avi", ["obama2.jpg"], seconds=1, empty_s=1)
+    site.config["models"] = {"delegate": "gpu"}
+    site.write()
+    with site.running():
+        site.wait_for("not armed")
+        status = site.status()
+    assert status["backend"].endswith(" cpu 2t")
+    assert status["backend_why"] == "no GPU: no Vulkan driver is installed"
+    assert site.said.count("no GPU: no Vulkan driver is installed") == 1
+
+
 def test_who_is_enrolled_while_the_daemon_runs_is_let_in_at_once(site, tmp_path):
     clip(tmp_path / "clip.avi", ["obama2.jpg"] * 3, seconds=2, empty_s=5.5)
     site.config["camera"] = {"source": f"file:{tmp_path / 'clip.avi'}", "loop": True}

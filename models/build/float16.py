@@ -105,7 +105,7 @@ class Float16Shelf:
         }
         if told.pop("fmr_measured", None):
             told["measured"].append(
-                "FMR at 0.7: not of this file; the float model's is below the shipped one's"
+                "FMR at 0.7: the shipped model's; the float one's is lower, its own unknown"
             )
         (self._out / file).write_bytes(content)
         outputs: dict[str, Any] = {f"output_{i}": rounded(answer) for i, answer in enumerate(answers)}

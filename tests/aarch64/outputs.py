@@ -1,10 +1,11 @@
 """What the shipped models say of the repository's pictures, and how far two processors' answers differ.
 
-    python tests/aarch64/outputs.py take FILE         # on one of them, with the runtime that is installed
-    python tests/aarch64/outputs.py compare A B       # lines of a Markdown table
+    python tests/aarch64/outputs.py take FILE RUNTIME    # on one of them
+    python tests/aarch64/outputs.py compare A B          # lines of a Markdown table
 
-`take` ends with an error when anything of a GPU was loaded: on a Cortex-A72 that kills. `compare` ends with 1 when the processors differ in anything that a decision hangs on: a face found or
-not, or a pair of pictures on different sides of the threshold.
+`take` ends with an error when anything of a GPU was loaded: on a Cortex-A72 that kills. `compare` ends with 1
+when the processors differ in anything that a decision hangs on: a face found or not, or a pair of pictures
+on different sides of the threshold.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ DETECTORS = ("blazeface-short-1", "blazeface-full-1")
 EMBEDDER = "facenet-512-int8-1"
 
 
-def take() -> dict[str, np.ndarray]:
+def take(runtime: str) -> dict[str, np.ndarray]:
     """By name: `<detector>/<picture>/faces` rows of x, y, w, h, landmarks, score; `.../vector` (512,);
     `<model>/known/<output>` the raw outputs of its known answer's picture."""
     found: dict[str, np.ndarray] = {}
     shelf = ModelShelf.open()
-    gpu = GpuVerdicts(ModelsConfig(), None)  # as a door has it
-    models = {e.id: load_model(shelf, e, ModelsConfig(), gpu) for e in shelf.entries}  # known answers right
+    config = ModelsConfig(runtime=runtime)
+    gpu = GpuVerdicts(config, None)  # as a door has it
+    models = {e.id: load_model(shelf, e, config, gpu) for e in shelf.entries}  # known answers right
     found["runs on"] = np.array([models[EMBEDDER].backend, models[EMBEDDER].why])
     for entry in shelf.entries:
         raw = models[entry.id](_known_picture(shelf, entry.known_answer.file))
@@ -100,7 +102,7 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[list[st
 def main() -> int:
     """See the module."""
     if sys.argv[1] == "take":
-        np.savez(sys.argv[2], **take())
+        np.savez(sys.argv[2], **take(sys.argv[3]))
         return 0
     with np.load(sys.argv[2]) as a, np.load(sys.argv[3]) as b:
         lines, agree = compare(dict(a), dict(b))
