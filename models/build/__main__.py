@@ -11,7 +11,8 @@ from edge.vision.detect import BlazeFace
 from edge.vision.manifest import ModelShelf
 from edge.vision.runtime import on_cpu
 from models.build import calibrate, known_answers, shelf, sources
-from models.build.float16 import Float16Shelf, to_float16
+from models.build.float16 import to_float16
+from models.build.float16_shelf import Float16Shelf
 from models.build.quantize import Ranges
 from models.build.recipes import CALIBRATED, TO_FLOAT, TO_FLOAT16, TO_SHIPPED
 
