@@ -250,11 +250,20 @@ def test_a_door_that_died_twice_on_the_gpu_starts_on_the_processor_and_says_why(
     third = verdicts(tmp_path)
     model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), third)
     assert model.backend == "litert cpu 2t"
-    assert model.why.startswith("no GPU: the door died 2 times within minutes of using it")
+    assert model.why.startswith("auto: the door died 2 times within minutes of using it; remove ")
     third.close()
     assert "died 2 times" in verdicts(tmp_path).refusal(DETECTOR)
     (tmp_path / "gpu.json").unlink()
     assert verdicts(tmp_path).refusal(DETECTOR) == ""
+
+
+def test_deaths_count_for_what_is_configured_a_library_too(tmp_path):
+    named = ModelsConfig(delegate="/usr/lib/libgpu.so")
+    assert [verdicts(tmp_path, models=named).risk() for _ in range(2)] == ["", ""]
+    refused = verdicts(tmp_path, models=named).risk()
+    assert refused.startswith("/usr/lib/libgpu.so: the door died 2 times within minutes of using it; remove ")
+    assert verdicts(tmp_path).refusal(DETECTOR) == ""  # another delegate begins anew
+    assert verdicts(tmp_path, models=named).risk() == ""
 
 
 @pytest.mark.parametrize("ends", ["in order", "after a while"])
@@ -273,7 +282,8 @@ def test_a_door_that_lived_on_the_gpu_is_not_counted(tmp_path, ends, monkeypatch
 
 
 def test_without_a_place_to_count_deaths_there_is_no_gpu(tmp_path):
-    assert "can't be written" in verdicts(tmp_path / "none").refusal(DETECTOR)
+    (tmp_path / "file").touch()
+    assert "can't be written" in verdicts(tmp_path / "file").refusal(DETECTOR)
 
 
 def test_tflite_runtime_has_no_gpu_of_its_own(tmp_path, monkeypatch):
@@ -285,7 +295,8 @@ def test_tflite_runtime_has_no_gpu_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("delegate", ["cpu", "/nowhere/libgpu.so"])
 def test_where_another_is_asked_for_no_gpu_is_thought_of(tmp_path, delegate):
     log = tmp_path / "log"
-    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate=delegate), verdicts(tmp_path, says(log=log)))
+    models = ModelsConfig(delegate=delegate)
+    model = load_model(SHELF, DETECTOR, models, verdicts(tmp_path, says(log=log), models=models))
     assert (model.backend, trials(log), "GPU" in model.why) == ("litert cpu 2t", 0, False)
 
 

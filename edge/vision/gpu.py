@@ -20,6 +20,9 @@ class GpuJudge(Protocol):
     def refusal(self, entry: ModelEntry) -> str:
         """Why the GPU does not run this model; empty: it does, from now on."""
 
+    def risk(self) -> str:
+        """Why the library that is configured may not be loaded; empty: it may, and its deaths count."""
+
 
 class OnGpu:
     """An Engine over LiteRT's `CompiledModel`, all of the model on the GPU, in float32.

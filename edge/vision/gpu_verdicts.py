@@ -1,4 +1,4 @@
-"""Whether a GPU runs a model here: found out in child processes, remembered, and given up when doors die.
+"""Whether a GPU runs a model here: found out in child processes, remembered, given up when doors die of it.
 
 A driver can kill its process, hang it, or be a rasteriser on the CPU. So first files are read
 (`gpu_conditions`), then a child looks for a device (`vulkan`: at every start, a tenth of a second), then
@@ -53,10 +53,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """The file. `starts`: on the GPU, by doors that have neither ended in order nor run for long since."""
+    """The file. `starts`: with `delegate`, of doors that neither ended in order nor ran for long since."""
 
     verdicts: list[Verdict] = []
     starts: int = 0
+    delegate: str = ""  # as configured
 
 
 class GpuVerdicts:
@@ -91,6 +92,15 @@ class GpuVerdicts:
         except DelegateError as error:
             return str(error)
 
+    def risk(self) -> str:
+        """Why the library that is configured may not be loaded; empty: it may, and its deaths count."""
+        try:
+            self._guard()
+            self._use()
+        except DelegateError as error:
+            return str(error)
+        return ""
+
     def tend(self, now: float) -> None:
         """`now`: s, monotonic. After a while the GPU is known not to kill the door."""
         if self._since is not None and now - self._since > _STEADY_S:
@@ -108,9 +118,14 @@ class GpuVerdicts:
             raise DelegateError(self._conditions.refusal)
         if find_runtime(self._models.runtime).name != "litert":
             raise DelegateError("no GPU: tflite-runtime needs the path of a library in models.delegate")
-        if self._since is None and self._memory.starts >= _DEATHS:
-            died = f"the door died {self._memory.starts} times within minutes of using it"
-            raise DelegateError(f"no GPU: {died}; remove {self._path} to have it tried again")
+        self._guard()
+
+    def _guard(self) -> None:
+        """Raises DelegateError: it has killed the door too often."""
+        memory, delegate = self._memory, self._models.delegate
+        if self._since is None and memory.delegate == delegate and memory.starts >= _DEATHS:
+            died = f"{delegate}: the door died {memory.starts} times within minutes of using it"
+            raise DelegateError(f"{died}; remove {self._path} to have it tried again")
 
     def _found(self) -> Device:
         """The device, looked for once. Raises DelegateError."""
@@ -150,8 +165,10 @@ class GpuVerdicts:
         """Count this start before the driver is touched. Raises DelegateError: it can't be counted."""
         if self._since is not None:
             return
-        if not self._write(msgspec.structs.replace(self._memory, starts=self._memory.starts + 1)):
-            raise DelegateError(f"no GPU: {self._path} can't be written: deaths of the door would not count")
+        memory, delegate = self._memory, self._models.delegate
+        starts = memory.starts + 1 if memory.delegate == delegate else 1
+        if not self._write(msgspec.structs.replace(memory, starts=starts, delegate=delegate)):
+            raise DelegateError(f"{delegate}: {self._path} can't be written: deaths of the door can't count")
         self._since = time.monotonic()
 
     def _read(self) -> Memory:
@@ -166,6 +183,7 @@ class GpuVerdicts:
         self._memory = memory
         try:
             if self._path is not None:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_atomically(self._path, msgspec.json.encode(memory))
         except OSError as error:
             log.warning("%s: %s", self._path, error.strerror)

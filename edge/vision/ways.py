@@ -31,6 +31,9 @@ def ways(
     if runtime.name == "tflite-runtime" and entry.quantisation == "static-int8":
         found.insert(0, partial(_with_xnnpack, plain, runtime, models.threads))
     if models.delegate.startswith("/"):
+        risk = gpu.risk() if gpu is not None else ""
+        if risk:
+            return found, risk
         found.insert(0, partial(_with_external, plain, runtime, models, entry))
     elif gpu is not None and models.delegate != "cpu":
         refusal = gpu.refusal(entry)

@@ -1,5 +1,5 @@
 /* A delegate that takes every float PRELU off the runtime, computes it itself and counts.
- * Options: refuse=WHY (create says so and returns NULL), prepare=fail, answer=wrong; anything is kept for
+ * Options: refuse=WHY (create says so and returns NULL), prepare=fail, answer=wrong, invoke=die; anything is kept for
  * `option_seen`. Each kernel gets one node: ReplaceNodeSubsets is asked for one at a time. */
 #include "delegate.h"
 
@@ -13,7 +13,7 @@ enum { FLOAT32 = 1, PRELU = 54, MAX_NODES = 512 };
 int claimed, invoked, destroyed;
 int failing; /* a test sets it: from then on no node can be computed */
 char option_seen[256];
-static int fail_prepare, answer_wrong;
+static int fail_prepare, answer_wrong, die;
 
 typedef struct { int input, slope, output; } Kernel;
 
@@ -46,6 +46,7 @@ static int invoke(TfLiteContext *context, TfLiteNode *node) {
   float *out = context->tensors[kernel->output].data.f;
   const size_t count = elements(in), channels = elements(slope);
   if (failing) return 1;
+  if (die) __builtin_trap();
   for (size_t i = 0; i < count; i++) {
     const float x = in->data.f[i];
     out[i] = x >= 0 ? x : x * slope->data.f[i % channels];
@@ -84,11 +85,12 @@ static int take(TfLiteContext *context, TfLiteDelegate *delegate) {
 TfLiteDelegate *tflite_plugin_create_delegate(
     char **keys, char **values, size_t count, void (*report)(const char *)) {
   TfLiteDelegate *delegate;
-  fail_prepare = answer_wrong = 0;
+  fail_prepare = answer_wrong = die = 0;
   for (size_t i = 0; i < count; i++) {
     strncpy(option_seen, values[i], sizeof option_seen - 1);
     if (!strcmp(keys[i], "refuse")) { report(values[i]); return NULL; }
     fail_prepare |= !strcmp(keys[i], "prepare") && !strcmp(values[i], "fail");
+    die |= !strcmp(keys[i], "invoke") && !strcmp(values[i], "die");
     answer_wrong |= !strcmp(keys[i], "answer") && !strcmp(values[i], "wrong");
   }
   delegate = malloc(sizeof *delegate);
