@@ -108,6 +108,17 @@ def test_drivers_are_known_by_their_files(machine):
     assert look(root, "aarch64", {}).drivers == seen[-1]
 
 
+def test_a_unit_that_may_compile_now_is_another_case(machine, monkeypatch):
+    root = machine(PI5)
+    before = look(root, "aarch64", {}).drivers
+
+    def denied(*arguments, **more):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("edge.vision.gpu_conditions.mmap.mmap", denied)
+    assert look(root, "aarch64", {}).drivers != before
+
+
 def test_drivers_that_the_environment_names_stand_in_for_the_systems(machine, tmp_path):
     root = machine(PI5)
     other = tmp_path / "other.json"

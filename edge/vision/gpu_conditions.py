@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,11 @@ _NAMED = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")  # in the environment, in place
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """`refusal`: why no GPU is asked about; empty: it may be. `drivers`: which they are, as a digest."""
+    """`refusal`: why no GPU is asked about; empty: it may be.
+
+    `drivers`: a digest of which they are, and of whether they may compile into memory, which the unit forbids
+    unless its drop-in for a GPU is there.
+    """
 
     refusal: str
     drivers: str = ""
@@ -68,7 +73,7 @@ def _manifests(root: Path, environment: Mapping[str, str]) -> Iterator[Path]:
 
 def _digest(root: Path, manifests: list[Path]) -> str:
     """Of each manifest and the library that it names: where, how large, how old."""
-    known = hashlib.sha256()
+    known = hashlib.sha256(b"may compile\n" if _may_compile() else b"")
     for path in manifests:
         for file in (path, *_libraries(root, path)):
             try:
@@ -77,6 +82,15 @@ def _digest(root: Path, manifests: list[Path]) -> str:
                 continue
             known.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
     return known.hexdigest()
+
+
+def _may_compile() -> bool:
+    """Whether memory can be written and run: not under MemoryDenyWriteExecute=."""
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except OSError:
+        return False
+    return True
 
 
 def _libraries(root: Path, manifest: Path) -> list[Path]:
