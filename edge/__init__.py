@@ -5,7 +5,7 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     cli        the command                      daemon    wires the door together, owns the threads
     control    the daemon's unix socket         config    typed configuration, parsed once
     values     the nouns                        errors    the faults
-    ports      what drivers and fakes promise   vision/   camera, detector, embedder, quality
+    ports      what drivers and fakes promise   vision/   camera, models and what runs them, quality
     identity/  gallery, matching, rights, cards door/     the door's table, controller, lines, readers
     doorman    commands to the door             lock      doord-lock, after the daemon's end
     link/      the wire contract and MQTT       disk      SQLite, encryption, keys, atomic files

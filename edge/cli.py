@@ -173,9 +173,11 @@ def _reload(options: argparse.Namespace) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     from edge.tools.doctor.door import face_alone
+    from edge.vision.delegates import check_library
 
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
+    check_library(config.models.delegate)
     alone = face_alone(config)
     notes = access_notes(config)
     if options.json:
@@ -193,6 +195,8 @@ def _check_config(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from edge.progress import bar
     from edge.tools.bench import BenchOptions, run_bench
+    from edge.vision.gpu_verdicts import GpuVerdicts
+    from edge.vision.pipeline import Pipeline
 
     models, gate = models_or_default(options)
     if options.threads is not None:
@@ -208,6 +212,7 @@ def _bench(options: argparse.Namespace) -> int:
         models,
         gate,
         bar("frames"),
+        load=lambda models, gate: Pipeline.load(models, gate, GpuVerdicts(models, None)),
     )
     say(report.json()) if options.json else say(*report.lines())
     return 0

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from edge.door_config import Chip, Line, Wiring, contradictions, line_contradictions
@@ -45,12 +46,19 @@ class CameraConfig(_Section, frozen=True):
 
 
 class ModelsConfig(_Section, frozen=True):
-    """Which models of the manifest run. Empty ids mean the manifest's first of that role."""
+    """Which models of the manifest run, and on what. Empty ids mean the manifest's first of that role.
+
+    `delegate`: `cpu`; `gpu` and `auto` try LiteRT's GPU accelerator; or the path of a TFLite delegate's
+    library (a GPU's, Edge TPU), which `delegate_options` are for. Each is used only if it gives the known
+    answer, and a GPU only if it is faster too; else the CPU is, and `status` says why.
+    """
 
     dir: str = ""  # empty: those that ship with the package
     detector: Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,32}\Z")] = ""
     embedder: Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,32}\Z")] = ""
-    runtime: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
+    runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"  # auto: the first that is installed
+    delegate: Annotated[str, Meta(pattern=r"^(auto|cpu|gpu|/[^\0\n]+)\Z")] = "auto"
+    delegate_options: dict[str, str] = msgspec.field(default_factory=dict)
     threads: Annotated[int, Meta(ge=1, le=16)] = 2
     min_face_score: Annotated[float, Meta(gt=0, lt=1)] = 0.5
 
@@ -343,6 +351,9 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("camera.source", expected, shown_source(config.camera.source)))
     if is_simulated(config.camera.source) and not config.simulation:
         found.append(("camera.source", "a real camera unless simulation: true", config.camera.source))
+    delegate = config.models.delegate
+    if config.models.delegate_options and not delegate.startswith("/"):
+        found.append(("models.delegate", "the path of a library beside delegate_options", delegate))
     tls = config.mqtt.tls if config.mqtt else None
     if tls and bool(tls.cert) != bool(tls.key):
         found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))

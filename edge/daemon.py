@@ -54,6 +54,7 @@ from edge.tuning import LocalTuner
 from edge.uplink import fingerprint, make_link, open_link
 from edge.values import Gallery
 from edge.vision.camera import open_camera
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
@@ -93,10 +94,11 @@ class Daemon:
             self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
         )
         self.doorman = Doorman(Path(config.state_dir))
-        self.faces = Faces(config)
+        self._gpu = GpuVerdicts(config.models, Path(config.state_dir))
+        self.faces = Faces(config, self._gpu)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
-        self.pad = PadSubsystem(config, self.access.pad_mode)
+        self.pad = PadSubsystem(config, self.access.pad_mode, self._gpu)
         self._pad_turn = threading.Lock()  # a fit and a reload: neither undoes the other
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
@@ -271,7 +273,7 @@ class Daemon:
     def _tuned(self) -> None:
         """Put another tuned model in force."""
         with self._pad_turn:
-            self.pad = PadSubsystem(self._config, self.access.pad_mode)
+            self.pad = PadSubsystem(self._config, self.access.pad_mode, self._gpu)
         self.reporter.publish_state()
 
     def _desk_changed(self) -> None:
@@ -300,6 +302,7 @@ class Daemon:
             self.faces.load_gallery()
             self.reporter.publish_state()
         self.access.tend()
+        self._gpu.tend(now)
         self.reporter.tell_health(now)
 
     def wait(self) -> None:
@@ -345,13 +348,11 @@ class Daemon:
     def _pad_for(self, config: Config) -> PadSubsystem:
         """The subsystem of a configuration. Raises ConfigError: no layer could judge, as one can now."""
         before = self._config
-        same_eyes = (config.pad, config.camera) == (
-            before.pad,
-            before.camera,
-        )  # a tuned model is of one camera
+        # a tuned model is of one camera
+        same_eyes = (config.pad, config.camera) == (before.pad, before.camera)
         if same_eyes and self.pad.problem is None:  # else its files may have been mended
             return self.pad
-        pad = PadSubsystem(config, self.access.pad_mode)
+        pad = PadSubsystem(config, self.access.pad_mode, self._gpu)
         if pad.problem is not None and self.pad.problem is None:
             raise ConfigError(f"pad: {pad.problem}")
         return pad
@@ -364,6 +365,7 @@ class Daemon:
         written_by = time.monotonic() + _LOCK_S + _THREADS_S + _DISK_S
         notify("STOPPING=1")
         self.door.stop(_LOCK_S)
+        self._gpu.close()
         self.grabber.ask_to_stop()
         self.recorder.ask_to_stop()
         stop_all(self._workers, time.monotonic() + _THREADS_S)

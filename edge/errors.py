@@ -27,6 +27,10 @@ class ModelError(DoordError, RuntimeError):
     """A model file is missing, altered, or fails its known-answer test."""
 
 
+class DelegateError(ModelError):
+    """A delegate can't be had or does not prove itself; the CPU runs the model."""
+
+
 class CameraError(DoordError, OSError):
     """A camera can't be opened, stalls, or delivers something that is no picture."""
 

@@ -14,18 +14,20 @@ from edge.identity.store import SqliteGallery, open_gallery
 from edge.joined import is_joined
 from edge.keys import key_of
 from edge.values import Gallery
+from edge.vision.gpu import GpuJudge
+from edge.vision.gpu_verdicts import BUDGET_S
 from edge.vision.pipeline import Pipeline
 from edge.worker import within
 
 log = logging.getLogger(__name__)
 
-_LOAD_S = 20.0  # ten times what a Pi 4 takes
+_LOAD_S = 20.0 + BUDGET_S  # ten times what a Pi 4 takes, and a first trial of a GPU
 
 
 class Faces:
     """Loaded once, then read by the vision thread and changed by the gallery desk."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, gpu: GpuJudge | None = None) -> None:
         self.pipeline: Pipeline | None = None
         self.store: SqliteGallery | None = None
         self._config = config
@@ -36,10 +38,16 @@ class Faces:
         self._model_problem: str | None = None
         self._gallery_problem: str | None = "the gallery is not loaded yet"
         try:
-            self.pipeline = within(lambda: Pipeline.load(config.models, config.quality), _LOAD_S, "models")
+            self.pipeline = within(
+                lambda: Pipeline.load(config.models, config.quality, gpu), _LOAD_S, "models"
+            )
         except ModelError as error:
             self._model_problem = str(error)
             log.error("no face grants: %s", error)
+        else:
+            backend, why = self.pipeline.backend, self.pipeline.backend_why
+            level = logging.INFO if config.models.delegate == "auto" else logging.WARNING
+            log.log(level, "models run on %s%s", backend, f": {why}" if why else "")
         self.load_gallery()
 
     def adopt(self, config: Config) -> None:

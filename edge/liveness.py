@@ -14,6 +14,8 @@ from edge.identity.tuning_file import TuningFile, unlike
 from edge.keys import key_of
 from edge.ports import PadLayer
 from edge.tuning import origin_of
+from edge.vision.gpu import GpuJudge
+from edge.vision.gpu_verdicts import BUDGET_S
 from edge.vision.manifest import ModelShelf
 from edge.vision.pad import PadCheck
 from edge.vision.selftest import load_model
@@ -24,13 +26,13 @@ from edge.worker import within
 
 log = logging.getLogger(__name__)
 
-_LOAD_S = 20.0  # as long as the other models have
+_LOAD_S = 20.0 + BUDGET_S  # as long as the other models have
 
 
 class PadSubsystem:
     """Loaded once. `check` belongs to the vision thread, the rest may be asked by any."""
 
-    def __init__(self, config: Config, mode: Callable[[], PadMode]) -> None:
+    def __init__(self, config: Config, mode: Callable[[], PadMode], gpu: GpuJudge | None = None) -> None:
         """`mode`: what holds now."""
         self._config = config
         self._mode = mode
@@ -41,7 +43,7 @@ class PadSubsystem:
         layers: list[PadLayer] = []
         if set(config.pad_modes) != {"off"}:
             try:
-                load = partial(load_texture, config.models, config.pad.models)
+                load = partial(load_texture, config.models, config.pad.models, gpu)
                 self.texture = texture = within(load, _LOAD_S, "PAD models")
                 layers = [*self._layers(config, texture), Stillness()]
             except (ModelError, GalleryError) as error:
@@ -96,11 +98,11 @@ class PadSubsystem:
         return {"mode": self._mode(), "judged_by": sorted(rule.limits) if rule else [], "note": self.note}
 
 
-def load_texture(models: ModelsConfig, wanted: Sequence[str] = ()) -> Texture:
+def load_texture(models: ModelsConfig, wanted: Sequence[str] = (), gpu: GpuJudge | None = None) -> Texture:
     """The texture layer over the `wanted` models (ids); none named: the shipped one. Raises ModelError."""
     shelf = ModelShelf.open(models.dir)
     entries = [shelf.entry(model, "pad") for model in wanted or (shelf.default("pad"),)]
-    return Texture([load_model(shelf, entry, models.threads, models.runtime) for entry in entries])
+    return Texture([load_model(shelf, entry, models, gpu) for entry in entries])
 
 
 def load_tuned(config: Config, texture: Texture) -> tuple[Tuned, Limit] | str | None:

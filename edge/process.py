@@ -18,6 +18,7 @@ from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
 from edge.errors import LineError
 from edge.journal import said
+from edge.vision.delegates import check_library
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def run(path: Path) -> int:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     config = load_config(path)
+    check_library(config.models.delegate)
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")

@@ -104,9 +104,16 @@ class Reporter:
     def health(self, now: float) -> Health:
         """What `status` says about the parts at `now` (s, monotonic)."""
         problems = list(dict.fromkeys(self._problems(now)))  # rights and gallery may lack the same
-        backend = self._faces.pipeline.backend if self._faces.pipeline else ""
-        gallery, record = self._faces.in_force[0], self._recorder
-        return Health(not problems, tuple(problems), gallery, backend, record.lost, record.fault)
+        pipeline, record = self._faces.pipeline, self._recorder
+        return Health(
+            armed=not problems,
+            why_not=tuple(problems),
+            gallery=self._faces.in_force[0],
+            backend=pipeline.backend if pipeline else "",
+            backend_why=pipeline.backend_why if pipeline else "",
+            events_lost=record.lost,
+            ledger_fault=record.fault,
+        )
 
     def tell_health(self, now: float) -> None:
         """Say it, and what became of the site, where it differs from what was said last."""

@@ -49,4 +49,6 @@ def picture():
 
 if not (Path(__file__).parent.parent / "deploy" / "pad_attacks.py").exists():
     # the built wheel is tested without the repository
-    collect_ignore = [f"test_{name}.py" for name in ("model_sources", "pad_attacks", "pad_tune", "translate")]
+    collect_ignore = [
+        f"test_{name}.py" for name in ("float16", "model_sources", "pad_attacks", "pad_tune", "translate")
+    ]

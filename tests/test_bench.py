@@ -31,7 +31,7 @@ class FakePipeline:
 
     def __init__(self, shortcoming=None, history=None, name="shipped"):
         self.embedder = SimpleNamespace(model="fake", dimension=8)
-        self.backend = "none"
+        self.backend, self.backend_why = "none", ""
         self._shortcoming, self._name = shortcoming, name
         self.history = history if history is not None else []
 

@@ -254,3 +254,14 @@ def test_no_command_prints_help_and_fails():
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["check-config", "run"])
+def test_a_delegate_that_is_not_there_is_a_mistake_in_the_configuration(command, tmp_path, capsys):
+    site = Site(tmp_path)
+    site.path.write_text(site.path.read_text() + "\nmodels: {delegate: /nowhere/libgpu.so}\n")
+    code, _, err = run(site, capsys, command)
+    assert code == 78
+    expected = "models.delegate: /nowhere/libgpu.so: expected a delegate's library, got: No such file"
+    assert expected in err
+    assert err.count("\n") == 1

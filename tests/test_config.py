@@ -143,6 +143,10 @@ def test_any_threshold_up_to_the_ceiling_is_taken(threshold):
         (GOOD + "state_dir: state\n", "state_dir: expected text matching ^/, got 'state'"),
         (GOOD + f"socket: /{'x' * 107}\n", "socket: expected a path of at most 107 bytes"),
         (GOOD + "decision: {cooldown_s: 0}\n", "decision.cooldown_s"),
+        (GOOD + "models: {runtime: ai-edge-litert}\n", "models.runtime: "),
+        (GOOD + "models: {delegate: libgpu.so}\n", "models.delegate: expected text matching"),
+        (GOOD + "models: {delegate_options: {a: b}}\n", "models.delegate: expected the path of a library"),
+        (GOOD + "models: {delegate: /a.so, delegate_options: {a: 1}}\n", "models.delegate_options"),
         (GOOD + "mqtt: {host: h, tls: {ca: a, cert: b}}\n", "mqtt.tls.cert: expected cert and key together"),
     ],
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -98,6 +100,38 @@ def test_kill_minus_nine_leaves_offline_on_the_broker(site, tmp_path):
             daemon.kill()
             daemon.wait()
             wait_until(lambda: decode_status(heard.on("/status")[-1]).state == "offline", "the last will")
+
+
+def test_status_and_log_say_what_runs_the_models_and_why_not_what_was_asked_for(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("VK_DRIVER_FILES", str(tmp_path / "none.json"))
+    clip(tmp_path / "clip.avi", ["obama2.jpg"], seconds=1, empty_s=1)
+    site.config["models"] = {"delegate": "gpu"}
+    site.write()
+    with site.running():
+        site.wait_for("not armed")
+        status = site.status()
+    assert status["backend"].endswith(" cpu 2t")
+    assert status["backend_why"] == "no GPU: no Vulkan driver is installed"
+    assert site.said.count("no GPU: no Vulkan driver is installed") == 1
+
+
+def test_a_delegate_that_kills_the_door_is_left_alone_at_the_third_start(site, tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed: no delegate can be built")
+    library, source = tmp_path / "libdeadly.so", Path(__file__).parent / "delegate" / "prelu.c"
+    command = ["gcc", "-O2", "-shared", "-fPIC", "-nostdlib", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    clip(tmp_path / "clip.avi", ["obama2.jpg"], seconds=1, empty_s=1)
+    site.config["models"] = {"delegate": str(library), "delegate_options": {"invoke": "die"}}
+    site.write()
+    for _ in range(2):
+        with site.running() as daemon:
+            assert daemon.wait(30) < 0  # the PAD model has what the library claims
+    with site.running():
+        site.wait_for("not armed")
+        status = site.status()
+    assert status["backend"].endswith(" cpu 2t")
+    assert status["backend_why"].startswith(f"{library}: the door died 2 times within minutes of using it")
 
 
 def test_who_is_enrolled_while_the_daemon_runs_is_let_in_at_once(site, tmp_path):

@@ -14,7 +14,7 @@ from edge.config import ModelsConfig, QualityConfig
 from edge.errors import ModelError
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import Pipeline
-from edge.vision.runtime import Model
+from edge.vision.runtime import on_cpu
 from edge.vision.selftest import load_model, output_drift
 
 SHELF = ModelShelf.open()
@@ -42,7 +42,7 @@ def refusal(folder: Path, **models: str) -> str:
 @pytest.mark.parametrize("entry", SHELF.entries, ids=lambda e: e.id)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_each_shipped_model_gives_its_known_answer(entry: ModelEntry, threads: int):
-    assert load_model(SHELF, entry, threads).entry is entry
+    assert load_model(SHELF, entry, ModelsConfig(threads=threads)).entry is entry
 
 
 @pytest.mark.parametrize("entry", SHELF.entries, ids=lambda e: e.id)
@@ -145,9 +145,9 @@ def test_another_embedder_is_a_manifest_entry(copy: Path):
 
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
     entry = ENTRIES[SHELF.default("detector")]
-    monkeypatch.setattr("edge.vision.runtime._RUNTIMES", {"tflite-runtime": "no_such_package"})
-    with pytest.raises(ModelError, match="expected tflite-runtime to be installed"):
-        Model(entry, SHELF.model_bytes(entry), 1)
+    monkeypatch.setattr("edge.vision.runtime._PACKAGES", {"tflite-runtime": "no_such_package"})
+    with pytest.raises(ModelError, match="no TFLite runtime: tflite-runtime is not installed"):
+        on_cpu(entry, SHELF.model_bytes(entry), 1)
 
 
 def test_drift_is_the_distance_of_unit_vectors_and_nan_for_what_has_no_norm():
@@ -161,7 +161,7 @@ def test_drift_is_the_distance_of_unit_vectors_and_nan_for_what_has_no_norm():
 
 def test_the_picture_goes_in_as_rgb_scaled_by_the_manifest():
     entry = ENTRIES[SHELF.default("embedder")]
-    model = Model(entry, SHELF.model_bytes(entry), 1)
+    model = on_cpu(entry, SHELF.model_bytes(entry), 1)
     fed = listen_in(model, 512)
     picture = np.zeros((160, 160, 3), np.uint8)
     picture[..., 0] = 255  # red

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from fakes import listen_in
 
+from edge.config import ModelsConfig
 from edge.errors import ModelError
 from edge.values import Face
 from edge.vision.manifest import ModelShelf
 from edge.vision.manifest import Texture as Looks
-from edge.vision.runtime import Model
+from edge.vision.runtime import on_cpu
 from edge.vision.selftest import load_model
 from edge.vision.texture import Texture, crop, log_odds, usable, window
 
@@ -53,7 +54,7 @@ class ScriptedModel:
 @pytest.fixture(scope="module")
 def texture() -> Texture:
     """The shipped model."""
-    return Texture([load_model(SHELF, ENTRY, threads=2)])
+    return Texture([load_model(SHELF, ENTRY, ModelsConfig())])
 
 
 @pytest.fixture
@@ -228,12 +229,12 @@ def test_the_conversion_answers_as_onnx_does():
     """Logits of the source file by onnxruntime 1.31, for the picture of the known answer."""
     with np.load(io.BytesIO(SHELF.read(ENTRY.known_answer.file))) as stored:
         picture = stored["image"]
-    logits = load_model(SHELF, ENTRY, threads=1)(picture)[0]
+    logits = load_model(SHELF, ENTRY, ModelsConfig(threads=1))(picture)[0]
     np.testing.assert_allclose(logits, [4.479774, -2.105084, -2.374646], atol=1e-4)
 
 
 def test_the_picture_goes_in_as_bgr_from_0_to_255():
-    model = Model(ENTRY, SHELF.model_bytes(ENTRY), 1)
+    model = on_cpu(ENTRY, SHELF.model_bytes(ENTRY), 1)
     fed = listen_in(model, 3)
     model(np.full((128, 128, 3), (255, 7, 0), np.uint8))
     assert fed[0].shape == (1, 128, 128, 3)
@@ -280,7 +281,7 @@ def test_a_model_that_can_not_be_asked_is_refused_in_one_line(folder, wrong, wor
     shelf = with_texture(folder, wrong)
     entry = shelf.entry(ENTRY.id, "pad")
     with pytest.raises(ModelError) as caught:
-        Texture([Model(entry, shelf.model_bytes(entry), 1)])
+        Texture([on_cpu(entry, shelf.model_bytes(entry), 1)])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

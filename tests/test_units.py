@@ -94,3 +94,15 @@ def test_the_doors_user_and_its_groups_are_made_where_there_are_none(tmp_path):
     groups = dict(line.split(":", 1) for line in (tmp_path / "etc/group").read_text().splitlines())
     assert {name for name, rest in groups.items() if rest.endswith(":doord")} == {"video", "input", "gpio"}
     assert "doord:" in (tmp_path / "etc/passwd").read_text()
+
+
+def test_the_drop_in_for_a_gpu_is_understood_and_says_what_it_exposes(tmp_path):
+    told = (SYSTEMD / "doord-gpu.conf").read_text()
+    unit = re.sub(
+        r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / "doord.service").read_text()
+    )
+    (tmp_path / "doord.service").write_text(f"{unit}\n{told}")
+    assert analyze("verify", "--man=no", str(tmp_path / "doord.service")).stderr == ""
+    done = analyze("security", "--offline=true", str(tmp_path / "doord.service"))
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert f"rates the service {exposure} " in told

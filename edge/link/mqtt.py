@@ -359,6 +359,7 @@ class MqttLink:
             version=__version__,
             gallery=self._health.gallery,
             backend=self._health.backend,
+            backend_why=self._health.backend_why,
             simulation=self._simulation,
             events_lost=self._health.events_lost,
             ledger_fault=self._health.ledger_fault,

@@ -22,6 +22,7 @@ class Health:
     why_not: tuple[str, ...] = ("starting",)
     gallery: int | None = None
     backend: str = ""
+    backend_why: str = ""
     events_lost: int = 0
     ledger_fault: str | None = None
 

@@ -77,6 +77,7 @@ class Status(_Message, frozen=True):
     gallery: int | None
     backend: str  # what runs the models
     simulation: bool
+    backend_why: str = ""  # why it is not what the configuration wants; empty: it is
     events_lost: Natural = 0  # since the start: the disk took them not, nor was there memory for them
     ledger_fault: str | None = None  # why events are not on disk now, in words
     vitals: Vitals | None = None  # how the unit itself fares

@@ -28,7 +28,7 @@ from edge.vision.embed import FaceNet
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pictures import PICTURE_SUFFIXES, load_picture
 from edge.vision.pipeline import Look, Pipeline, chosen
-from edge.vision.runtime import Model
+from edge.vision.runtime import Model, on_cpu
 
 STAGES = ("detect", "align", "embed", "search", "total")
 DOOR_FRAME = (640, 480)  # width, height px: what a door's camera delivers by default
@@ -154,7 +154,7 @@ def run_bench(
     shipped = summarise(laps[0])
     return BenchReport(
         machine=_machine(),
-        models=f"{model} on {pipeline.backend}",
+        models=f"{model} on {_running(pipeline)}",
         source=options.source.name,
         frame=how,
         frames=len(laps[0]),
@@ -167,6 +167,11 @@ def run_bench(
         peak_rss_mb=peak_mb,
         float_path=_float_path(options.float_models, shipped, laps[1]) if options.float_models else None,
     )
+
+
+def _running(pipeline: Pipeline) -> str:
+    """What runs the embedder, and why not what is configured."""
+    return f"{pipeline.backend} ({pipeline.backend_why})" if pipeline.backend_why else pipeline.backend
 
 
 def _check(options: BenchOptions) -> None:
@@ -243,7 +248,6 @@ def load_float(folder: Path, models: ModelsConfig, gate: QualityConfig) -> Pipel
         BlazeFace(_float_model(folder / blazeface, detector, models), models.min_face_score),
         FaceNet(_float_model(folder / "facenet.tflite", embedder, models)),
         gate,
-        "float",
     )
 
 
@@ -252,7 +256,7 @@ def _float_model(path: Path, entry: ModelEntry, models: ModelsConfig) -> Model:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: expected a float model, got: {error.strerror}") from None
-    return Model(entry, content, models.threads, models.runtime)
+    return on_cpu(entry, content, models.threads, models.runtime)
 
 
 def synthetic_gallery(subjects: int, templates_each: int, model: str, dimension: int) -> Gallery:

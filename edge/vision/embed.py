@@ -29,6 +29,16 @@ class FaceNet:
         self._crop = entry.crop
         self._model = model
 
+    @property
+    def backend(self) -> str:
+        """What runs it."""
+        return self._model.backend
+
+    @property
+    def backend_why(self) -> str:
+        """Why not what the configuration wants does; empty: it does."""
+        return self._model.why
+
     def align(self, pixels: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
         """The aligned crop of a face in an (H, W, 3) RGB picture."""
         return align(pixels, face, self._crop, self._model.size)

@@ -17,6 +17,7 @@ from edge.ports import Detector
 from edge.values import Face, Probe, Quality
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
+from edge.vision.gpu import GpuJudge
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.quality import measure, ranked, shortcoming
 from edge.vision.selftest import load_model
@@ -41,21 +42,30 @@ Known = Callable[[Probe], bool]
 class Pipeline:
     """The loaded models. Safe to call from several threads: one picture at a time."""
 
-    def __init__(self, detector: Detector, embedder: FaceNet, gate: QualityConfig, backend: str) -> None:
+    def __init__(self, detector: Detector, embedder: FaceNet, gate: QualityConfig) -> None:
         self.embedder = embedder
-        self.backend = backend
         self._detector = detector
         self._gate = gate
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, models: ModelsConfig, gate: QualityConfig) -> Pipeline:
+    def load(cls, models: ModelsConfig, gate: QualityConfig, gpu: GpuJudge | None = None) -> Pipeline:
         """Load and self-test the configured models. Raises ModelError."""
         shelf = ModelShelf.open(models.dir)
         detector, embedder = chosen(shelf, models)
-        facenet = load_model(shelf, embedder, models.threads, models.runtime)
-        blazeface = load_model(shelf, detector, models.threads, models.runtime)
-        return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate, facenet.backend)
+        facenet = load_model(shelf, embedder, models, gpu)
+        blazeface = load_model(shelf, detector, models, gpu)
+        return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate)
+
+    @property
+    def backend(self) -> str:
+        """What runs the embedder, which takes most of the time."""
+        return self.embedder.backend
+
+    @property
+    def backend_why(self) -> str:
+        """Why not what the configuration wants runs it; empty: it does."""
+        return self.embedder.backend_why
 
     def gate_by(self, gate: QualityConfig) -> None:
         """Another gate from the next picture on; from any thread."""

@@ -10,23 +10,51 @@ from __future__ import annotations
 
 import io
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.config import ModelsConfig
 from edge.errors import ModelError
+from edge.vision.gpu import GpuJudge
 from edge.vision.manifest import ModelEntry, ModelShelf
-from edge.vision.runtime import Model
+from edge.vision.runtime import Model, Tensor
+from edge.vision.ways import ways
 
 
-def load_model(shelf: ModelShelf, entry: ModelEntry, threads: int, runtime: str = "auto") -> Model:
-    """The model, its file checked by sha256 and its outputs by the known answer.
+def load_model(
+    shelf: ModelShelf, entry: ModelEntry, models: ModelsConfig, gpu: GpuJudge | None = None
+) -> Model:
+    """The model on what the configuration wants, or on the CPU when that does not prove itself.
+
+    Its file is checked by sha256 and its outputs by the known answer. `why` of what comes says what
+    did not prove itself. Without `gpu` LiteRT's GPU accelerator is not thought of.
 
     Raises:
-        ModelError: missing, altered, not loadable, or a drift above the manifest's.
+        ModelError: missing, altered, not loadable, or a drift above the manifest's on the CPU too.
     """
-    model = Model(entry, shelf.model_bytes(entry), threads, runtime)
-    picture, stored = _known_answer(shelf, entry)
+    content = shelf.model_bytes(entry)
+    found, no_gpu = ways(entry, content, models, gpu)
+    refused = [no_gpu] if no_gpu else []
+    for way, spare in pairwise(found):
+        try:
+            return _proven(Model(entry, way(), spare), shelf, refused)
+        except ModelError as error:
+            refused.append(str(error))
+    return _proven(Model(entry, found[-1]()), shelf, refused)
+
+
+def _proven(model: Model, shelf: ModelShelf, refused: list[str]) -> Model:
+    check_answer(model, shelf)
+    model.why = "; ".join(refused) or model.why
+    return model
+
+
+def check_answer(model: Model, shelf: ModelShelf) -> None:
+    """Raises ModelError: a drift above the manifest's."""
+    entry = model.entry
+    picture, stored = known_answer(shelf, entry)
     limit = entry.known_answer.max_drift
     for output, want, got in zip(entry.outputs, stored, model(picture), strict=True):
         drift = output_drift(want, got)
@@ -35,7 +63,6 @@ def load_model(shelf: ModelShelf, entry: ModelEntry, threads: int, runtime: str 
                 f"{entry.file}: known-answer test failed on {model.backend}: "
                 f"{output.name}: expected drift <= {limit}, got {drift:.3f}"
             )
-    return model
 
 
 def output_drift(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
@@ -47,9 +74,8 @@ def output_drift(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
     return float(np.linalg.norm(a / norms[0] - b / norms[1]))
 
 
-def _known_answer(
-    shelf: ModelShelf, entry: ModelEntry
-) -> tuple[NDArray[np.uint8], list[NDArray[np.float32]]]:
+def known_answer(shelf: ModelShelf, entry: ModelEntry) -> tuple[NDArray[np.uint8], list[Tensor]]:
+    """The stored picture and outputs. Raises ModelError."""
     name = entry.known_answer.file
     try:
         with np.load(io.BytesIO(shelf.read(name)), allow_pickle=False) as stored:

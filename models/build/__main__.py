@@ -9,10 +9,12 @@ from pathlib import Path
 from edge.config import ModelsConfig
 from edge.vision.detect import BlazeFace
 from edge.vision.manifest import ModelShelf
-from edge.vision.runtime import Model
+from edge.vision.runtime import on_cpu
 from models.build import calibrate, known_answers, shelf, sources
+from models.build.float16 import to_float16
+from models.build.float16_shelf import Float16Shelf
 from models.build.quantize import Ranges
-from models.build.recipes import CALIBRATED, TO_FLOAT, TO_SHIPPED
+from models.build.recipes import CALIBRATED, TO_FLOAT, TO_FLOAT16, TO_SHIPPED
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache"
@@ -28,8 +30,16 @@ def main() -> int:
         action="store_true",
         help="measure FaceNet's ranges anew; rewrite ranges, models, known answers and manifest",
     )
+    parser.add_argument(
+        "--float16",
+        type=Path,
+        metavar="OUT",
+        help="make a folder for models.dir with float16 models, for GPUs; nothing that is shipped is touched",
+    )
     arguments = parser.parse_args()
     try:
+        if arguments.float16:
+            return _float16(arguments.float16)
         return _recalibrate() if arguments.recalibrate else _verify()
     except sources.SourceError as error:
         print(f"models/build: {error}", file=sys.stderr)
@@ -42,6 +52,21 @@ def _verify() -> int:
         same = shelf.digest(_build(entry)) == entry.sha256
         differing += not same
         print(f"{entry.file}: {'identical' if same else 'differs'}", flush=True)
+    return 1 if differing else 0
+
+
+def _float16(out: Path) -> int:
+    made, differing = Float16Shelf(out), 0
+    for entry in shelf.entries():
+        if entry.file not in TO_FLOAT16:
+            print(made.keep(entry.file), flush=True)
+            continue
+        whole = _float(entry)
+        content = to_float16(whole)
+        same = shelf.digest(content) == TO_FLOAT16[entry.file]
+        differing += not same
+        print(f"{made.put(entry.file, content, whole)}, {'identical' if same else 'differs'}", flush=True)
+    made.close()
     return 1 if differing else 0
 
 
@@ -62,7 +87,7 @@ def _ranges(entry: shelf.Shipped) -> Ranges:
     """FaceNet's ranges over faces found, cut and aligned by the product's own code."""
     models = ModelShelf.open(shelf.MODELS)
     found = models.entry(models.default("detector"), "detector")
-    detector = BlazeFace(Model(found, models.model_bytes(found), threads=2), ModelsConfig().min_face_score)
+    detector = BlazeFace(on_cpu(found, models.model_bytes(found), threads=2), ModelsConfig().min_face_score)
     embedder = next(e for e in models.entries if e.file == entry.file)
     pictures = [calibrate.decode(sources.fetch(member, CACHE)) for member in sources.PICTURES]
     crops = calibrate.crops(pictures, detector, embedder)

@@ -16,7 +16,7 @@ from edge.config import ModelsConfig
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
 from edge.vision.manifest import ModelEntry, ModelShelf
-from edge.vision.runtime import Model
+from edge.vision.runtime import Model, on_cpu
 from models.build.calibrate import Picture
 from models.build.shelf import MODELS
 
@@ -38,7 +38,7 @@ def write_all(astronaut: Picture) -> Iterator[str]:
         else:
             image = np.asarray(cv2.resize(part, model.size, interpolation=cv2.INTER_AREA), np.uint8)
         image &= _KEPT_BITS
-        outputs = {f"output_{i}": _rounded(value) for i, value in enumerate(model(image))}
+        outputs = {f"output_{i}": rounded(value) for i, value in enumerate(model(image))}
         path = MODELS / entry.known_answer.file
         path.parent.mkdir(exist_ok=True)
         arrays: dict[str, Any] = {"image": image, **outputs}
@@ -46,12 +46,12 @@ def write_all(astronaut: Picture) -> Iterator[str]:
         yield f"{entry.known_answer.file}: {path.stat().st_size} bytes"
 
 
-def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rounded to 10 bits of mantissa (relative error <= 2**-11), which halves the file."""
+def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """To 10 bits of mantissa (relative error <= 2**-11), which halves the file."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = (bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)
     return np.asarray(rounded.view(np.float32))
 
 
 def _load(shelf: ModelShelf, entry: ModelEntry) -> Model:
-    return Model(entry, shelf.model_bytes(entry), threads=1)
+    return on_cpu(entry, shelf.model_bytes(entry), threads=1)

@@ -38,6 +38,12 @@ TO_FLOAT = {
     "facenet.tflite": repair_facenet,
     "minifasnet_se.tflite": _minifasnet,
 }
+# of each the float16 file's sha256: a rebuild must come out the same
+TO_FLOAT16 = {
+    "blazeface_short.tflite": "067dfcbea2a020edd8e5fa0906de78981e694d91d44aba360e52d7a6f34b2f50",
+    "blazeface_full.tflite": "7a31915ab81f4d20af08e87c77ded00e49866d4b4b91ceb2b3852d448f699573",
+    "facenet.tflite": "7fc99065c7b58f2ac99c198ef5c7c5a2030d428136739e46da06f5cfc1b9bb2c",
+}
 TO_SHIPPED = {
     "blazeface_short.tflite": _blazeface_short,
     "blazeface_full.tflite": _blazeface_full,

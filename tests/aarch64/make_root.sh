@@ -70,6 +70,29 @@ make_site() {
   printf '%s' "$key" >"$dir/site.key"
 }
 
+# make_older_runtime DIR: tflite-runtime and the numpy that it needs, in DIR/root/opt/site/older, to stand
+# before the locked wheels on PYTHONPATH.
+make_older_runtime() {
+  local dir=$1 lock=tests/tflite_runtime.txt key options=()
+  key=$(sha256sum <"$lock")
+  [ "$(cat "$dir/older.key" 2>/dev/null)" = "$key" ] && return
+  say "unpacking tflite-runtime"
+  rm -rf "$dir/root/opt/site/older"
+  for platform in "${ARM_PLATFORMS[@]}"; do options+=(--platform "$platform"); done
+  "$dir/pip/bin/pip" install "${options[@]}" --quiet --disable-pip-version-check --only-binary=:all: --no-deps \
+    --implementation cp --python-version 3.11 --target "$dir/root/opt/site/older" -r "$lock" \
+    >"$dir/pip.log" 2>&1 || { tail -n 20 "$dir/pip.log" >&2; fail "pip could not get tflite-runtime for aarch64"; }
+  printf '%s' "$key" >"$dir/older.key"
+}
+
+# link_source DIR: this tree's `edge` with its models and nothing else, for another interpreter of the host.
+link_source() {
+  rm -rf "$1"
+  mkdir -p "$1/edge"
+  find "$PWD/edge" -mindepth 1 -maxdepth 1 ! -name models -exec ln -s -t "$1/edge" {} +
+  ln -s "$PWD/models" "$1/edge/models"
+}
+
 # DIR/python: that Python on the processor DOORD_CPU names. It is a script, so that what it starts as
 # sys.executable is emulated too without binfmt_misc.
 write_launcher() {

@@ -1,10 +1,11 @@
 """What the shipped models say of the repository's pictures, and how far two processors' answers differ.
 
-    python tests/aarch64/outputs.py take FILE         # on one of them
-    python tests/aarch64/outputs.py compare A B       # lines of a Markdown table
+    python tests/aarch64/outputs.py take FILE RUNTIME    # on one of them
+    python tests/aarch64/outputs.py compare A B          # lines of a Markdown table
 
-`compare` ends with 1 when the processors differ in anything that a decision hangs on: a face found or
-not, or a pair of pictures on different sides of the threshold.
+`take` ends with an error when anything of a GPU was loaded: on a Cortex-A72 that kills. `compare` ends with 1
+when the processors differ in anything that a decision hangs on: a face found or not, or a pair of pictures
+on different sides of the threshold.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edge.config import ModelsConfig, QualityConfig
 from edge.values import DISTANCE_CEILING
 from edge.vision.detect import BlazeFace
 from edge.vision.embed import FaceNet
+from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelShelf
 from edge.vision.pictures import load_picture
 from edge.vision.pipeline import Pipeline
@@ -29,24 +31,31 @@ DETECTORS = ("blazeface-short-1", "blazeface-full-1")
 EMBEDDER = "facenet-512-int8-1"
 
 
-def take() -> dict[str, np.ndarray]:
+def take(runtime: str) -> dict[str, np.ndarray]:
     """By name: `<detector>/<picture>/faces` rows of x, y, w, h, landmarks, score; `.../vector` (512,);
     `<model>/known/<output>` the raw outputs of its known answer's picture."""
     found: dict[str, np.ndarray] = {}
     shelf = ModelShelf.open()
-    models = {e.id: load_model(shelf, e, threads=2) for e in shelf.entries}  # past their known-answer tests
+    config = ModelsConfig(runtime=runtime)
+    gpu = GpuVerdicts(config, None)  # as a door has it
+    models = {e.id: load_model(shelf, e, config, gpu) for e in shelf.entries}  # known answers right
+    found["runs on"] = np.array([models[EMBEDDER].backend, models[EMBEDDER].why])
     for entry in shelf.entries:
         raw = models[entry.id](_known_picture(shelf, entry.known_answer.file))
         found |= {f"{entry.id}/known/{o.name}": np.array(r) for o, r in zip(entry.outputs, raw, strict=True)}
     for name in DETECTORS:
         detector, embedder = BlazeFace(models[name], ModelsConfig().min_face_score), FaceNet(models[EMBEDDER])
-        pipeline = Pipeline(detector, embedder, QualityConfig(), "")
+        pipeline = Pipeline(detector, embedder, QualityConfig())
         for path in sorted(PICTURES.glob("*.jpg")):
             look = pipeline(load_picture(path))
             faces = [np.hstack([f.box, f.landmarks.ravel(), f.score]) for f in look.faces]
             found[f"{name}/{path.stem}/faces"] = np.array(faces, np.float64).reshape(-1, 17)
             if look.probe is not None:
                 found[f"{name}/{path.stem}/vector"] = look.probe.vector
+    mapped = Path("/proc/self/maps").read_text()
+    assert "_pywrap" in mapped, "the map of this process shows no runtime"
+    assert "WebGpu" not in mapped, "the GPU accelerator was loaded"
+    assert not [name for name in sys.modules if "compiled_model" in name]
     return found
 
 
@@ -57,7 +66,7 @@ def _known_picture(shelf: ModelShelf, name: str) -> np.ndarray:
 
 def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[list[str], bool]:
     """Lines of a table, and whether everything that a decision hangs on is the same."""
-    lines = []
+    lines = ["| FaceNet runs on | {}; nothing of a GPU is loaded: {} |".format(*b["runs on"])]
     for name in sorted(n for n in a if "/known/" in n):
         drift = output_drift(a[name], b[name])
         worst = float(np.abs(a[name].astype(np.float64) - b[name]).max())
@@ -93,7 +102,7 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[list[st
 def main() -> int:
     """See the module."""
     if sys.argv[1] == "take":
-        np.savez(sys.argv[2], **take())
+        np.savez(sys.argv[2], **take(sys.argv[3]))
         return 0
     with np.load(sys.argv[2]) as a, np.load(sys.argv[3]) as b:
         lines, agree = compare(dict(a), dict(b))

@@ -22,12 +22,15 @@ from edge.tools.doctor.finding import Said, fail, note, ok, warn
 from edge.tools.doctor.patient import Check, Patient
 from edge.tools.local import read_gallery
 from edge.tools.viewfinder import View, summary, watch
+from edge.vision.delegates import check_library
+from edge.vision.gpu_conditions import look
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
 from edge.vision.selftest import load_model
 
 _CONFIG_TXT = ("boot/firmware/config.txt", "boot/config.txt")  # Debian 12's place, and the one before
 _LOOK_S = 2.0
+_DELEGATE = "models.delegate and delegate_options; README, What runs the models"
 _ENROL = "doord enrol --subject ID PHOTO..., or doord join for a door of a site"
 
 
@@ -61,11 +64,24 @@ def models(patient: Patient) -> Said:
     """Hashes and known answers."""
     config = patient.config
     shelf, detector, embedder = entries(config)
-    loaded = [
-        load_model(shelf, e, config.models.threads, config.models.runtime) for e in (detector, embedder)
-    ]
-    runs = f"{detector.id} and {embedder.id} on {loaded[0].backend}"
-    return ok(f"{runs}, for faces to about {detector.range_m or 0:g} m; hash and known answer right")
+    check_library(config.models.delegate)
+    loaded = [load_model(shelf, e, config.models) for e in (detector, embedder)]
+    runs = ", ".join(f"{model.entry.id} on {model.backend}" for model in loaded)
+    words = f"{runs}, for faces to about {detector.range_m or 0:g} m; hash and known answer right"
+    why = "; ".join(dict.fromkeys(model.why for model in loaded if model.why))
+    words += f"; {why}" if why else ""
+    words += f"; {_in_force(patient)}"
+    return warn(words, _DELEGATE) if why and config.models.delegate != "auto" else ok(words)
+
+
+def _in_force(patient: Patient) -> str:
+    """What the daemon runs them on, which doctor does not try: a GPU belongs to who uses it."""
+    if patient.status is not None:
+        why = patient.status.get("backend_why")
+        return f"the daemon: {patient.status.get('backend') or 'none'}{f' ({why})' if why else ''}"
+    if patient.config.models.delegate not in ("auto", "gpu"):
+        return "no GPU is asked for"
+    return look().refusal or "whether a GPU runs them is found out when the daemon starts"
 
 
 def camera(patient: Patient) -> Said:
