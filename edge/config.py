@@ -5,12 +5,15 @@ Everything has a default that is safe; only `site`, `door_id` and the relay's li
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edge.camera_config import CameraConfig as CameraConfig
+from edge.camera_config import camera_contradictions
+from edge.camera_config import is_simulated as is_simulated
+from edge.camera_config import shown_source as shown_source
 from edge.door_config import Chip, Line, Wiring, contradictions, line_contradictions
 from edge.door_config import DoorConfig as DoorConfig
 from edge.door_config import RelayConfig as RelayConfig
@@ -20,28 +23,9 @@ from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING, ID
 
 Id = Annotated[str, Meta(pattern=ID)]
-_SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
 DEFAULT_SOCKET = Path("/run/doord/control.sock")
-
-
-class CameraConfig(_Section, frozen=True):
-    """Where frames come from.
-
-    `source`: a V4L2 index or path (`0`, `/dev/video0`), `http://...` (MJPEG), or, with
-    `simulation: true` only, `file:PATH` (a video) or `folder:PATH` (pictures in name order).
-    """
-
-    source: str | Annotated[int, Meta(ge=0, le=999)] = "0"
-    width: Annotated[int, Meta(ge=160, le=4096)] = 640
-    height: Annotated[int, Meta(ge=120, le=4096)] = 480
-    fps: Annotated[float, Meta(gt=0, le=120)] = 30
-    loop: bool = True  # file and folder only
-    stall_s: Annotated[float, Meta(gt=0, le=30)] = 2
-    max_frame_age_ms: Annotated[int, Meta(gt=0, le=2000)] = 500
-    frozen_s: Annotated[float, Meta(gt=0, le=60)] = 1  # byte-identical frames for longer: fault
-    blind_s: Annotated[float, Meta(gt=0, le=600)] = 10  # black, covered or blurred for longer: fault
 
 
 class ModelsConfig(_Section, frozen=True):
@@ -335,11 +319,7 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("quality.min_pitch", f"< max_pitch ({quality.max_pitch})", quality.min_pitch))
     if len(config.socket.encode()) > _SOCKET_BYTES:
         found.append(("socket", f"a path of at most {_SOCKET_BYTES} bytes", config.socket))
-    if not re.fullmatch(_SOURCE, str(config.camera.source)):
-        expected = "an index, a /dev path, http://..., file:... or folder:..."
-        found.append(("camera.source", expected, shown_source(config.camera.source)))
-    if is_simulated(config.camera.source) and not config.simulation:
-        found.append(("camera.source", "a real camera unless simulation: true", config.camera.source))
+    found += camera_contradictions(config.camera, config.simulation)
     tls = config.mqtt.tls if config.mqtt else None
     if tls and bool(tls.cert) != bool(tls.key):
         found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))
@@ -366,13 +346,3 @@ def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
         limit = f"pad.frames * every_ms < decision.attempt_s ({config.decision.attempt_s} s)"
         found.append(("pad.frames", limit, f"{confirming_ms} ms"))
     return found
-
-
-def shown_source(source: str | int) -> str:
-    """A camera source as it may be printed: without user, password and query."""
-    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", str(source)))
-
-
-def is_simulated(source: str | int) -> bool:
-    """Whether a camera source is a file or a folder."""
-    return str(source).startswith(("file:", "folder:"))
