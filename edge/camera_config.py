@@ -60,7 +60,7 @@ def camera_contradictions(camera: CameraConfig, simulation: bool) -> list[tuple[
     x, y, w, h = camera.region
     if not (w > 0 and h > 0 and x + w <= 1 and y + h <= 1):
         found.append(("camera.region", "[x, y, w, h] inside [0, 0, 1, 1], w and h > 0", list(camera.region)))
-    return found + (_url_contradictions(camera) if "://" in source and is_network(source) else [])
+    return found + (_url_contradictions(camera) if is_network(source) else [])
 
 
 def _url_contradictions(camera: CameraConfig) -> list[tuple[str, str, object]]:
@@ -70,7 +70,7 @@ def _url_contradictions(camera: CameraConfig) -> list[tuple[str, str, object]]:
         kind = "scheme://[user:password@]host[:port]/path, with special characters as %40"
         return [("camera.source", kind, f"a malformed URL, {shown}")]
     found: list[tuple[str, str, object]] = []
-    if url.scheme in _PLAIN and not camera.insecure and not _is_loopback(url.hostname or ""):
+    if is_plain(source) and not camera.insecure:
         cure = f"{_PLAIN[url.scheme]}://, or camera.insecure: true (a network can read and forge the picture)"
         found.append(("camera.source", cure, shown))
     if url.scheme == "rtsps" and camera.transport == "udp":
@@ -105,6 +105,17 @@ def shown_source(source: str | int) -> str:
     for secret, shown in ((r"^gstreamer:.*", "gstreamer:..."), (r"//.*@", "//...@"), (r"\?.*", "?...")):
         text = re.sub(secret, shown, text, count=1, flags=re.DOTALL)
     return re.sub(r"(://[^/]*/).*=.*", r"\1...", text, flags=re.DOTALL)  # /user=a_password=b_channel=1
+
+
+def is_plain(source: str | int) -> bool:
+    """Whether a camera's picture crosses a network readably: neither TLS nor this machine's loopback."""
+    url = camera_url(str(source)) if is_network(source) else None
+    return url is not None and url.scheme in _PLAIN and not _is_loopback(url.hostname or "")
+
+
+def is_device(source: str | int) -> bool:
+    """Whether a camera source is a V4L2 device of this machine."""
+    return re.fullmatch(r"[0-9]{1,3}|/.+", str(source)) is not None
 
 
 def is_network(source: str | int) -> bool:

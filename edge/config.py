@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from edge.camera_config import CameraConfig as CameraConfig
 from edge.camera_config import camera_contradictions
+from edge.camera_config import is_device as is_device
+from edge.camera_config import is_plain as is_plain
 from edge.camera_config import is_simulated as is_simulated
 from edge.camera_config import shown_source as shown_source
 from edge.door_config import Chip, Line, Wiring, contradictions, line_contradictions
@@ -270,6 +272,13 @@ class Config(_Section, frozen=True):
         """What somebody should know who relies on this door; None: nothing."""
         weak = [mode for mode in self.pad_modes if mode in ("off", "monitor")]
         return f"pad.mode is {weak[0]}: a photograph can open this door" if weak else None
+
+    @property
+    def camera_warning(self) -> str | None:
+        """What somebody should know who relies on this camera; None: nothing."""
+        if not is_plain(self.camera.source):
+            return None
+        return "camera.insecure: whoever is on the camera's network can read and forge its picture"
 
     @property
     def modes(self) -> list[AccessMode]:

@@ -86,7 +86,8 @@ def test_neither_state_nor_keys_nor_the_daemon_can_be_reached(tried, tmp_path, a
 def test_what_a_camera_needs_is_there(tried):
     statement = (
         "open('/dev/null', 'w').write('x'); open('/dev/urandom', 'rb').read(1)\n"
-        "open('/proc/cpuinfo').read(); os.listdir('/usr/lib'); os.listdir('/sys'); os.listdir('/dev'); import json, threading, numpy\n"
+        "open('/proc/cpuinfo').read(); os.listdir('/usr/lib'); os.listdir('/sys'); os.listdir('/dev')\n"
+        "import json, threading, numpy\n"
         "t = threading.Thread(target=lambda: None); t.start(); t.join(); got = 'all'"
     )
     assert tried(statement) == "all"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera_config import WHOLE
+from edge.camera_config import WHOLE, is_device
 from edge.config import CameraConfig
 from edge.errors import CameraError, ClipEnded, ImageError
 from edge.ports import CameraSource
@@ -43,7 +42,7 @@ def _open_source(config: CameraConfig) -> CameraSource:
     scheme = source.partition(":")[0]
     if scheme in _SOURCES:
         return _SOURCES[scheme](config)
-    if re.fullmatch(r"[0-9]{1,3}|/.+", source):
+    if is_device(source):
         return V4l2Camera(config)
     kinds = "an index, a /dev path" + "".join(f", {name}:..." for name in _SOURCES)
     got = f"{scheme}:..." if ":" in source else repr(source)  # behind the colon may be a password
