@@ -17,11 +17,11 @@ BOUNDARY = b"frame"
 class MjpegServer:
     """Serves each visitor by `behave(wire, visit)`, visit counted from 0; hangs up when it returns."""
 
-    def __init__(self, behave: Callable[[Wire, int], None]) -> None:
+    def __init__(self, behave: Callable[[Wire, int], None], port: int = 0) -> None:
         self.behave = behave
         self.requests: list[bytes] = []
         self.closing = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/video"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]

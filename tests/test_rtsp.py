@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import ssl
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rtsp import RtspServer, noise, sdp
 from edge.config import CameraConfig
 from edge.errors import CameraError
 from edge.vision.camera import open_camera
+from edge.vision.child import PROGRAM, Program
 from edge.vision.grabber import Grabber
 
 CLIP = encode([shot(i, (320, 240)) for i in range(1, 11)])
@@ -142,6 +144,20 @@ def _is_child_of_ours(process):
         return ours and b"decoder.py" in (process / "cmdline").read_bytes()
     except OSError:
         return False
+
+
+def test_the_child_finds_opencv_where_no_path_leads_to_it(serve, monkeypatch):
+    """The package's interpreter is the system's, and its launcher alone knows where the libraries are."""
+    bare = ("-ISB", str(PROGRAM))  # no site-packages
+    monkeypatch.setattr(
+        "edge.vision.decoded.Program",
+        lambda command, request, where: Program((sys._base_executable, *bare), request, where),
+    )
+    camera = open_camera(CameraConfig(source=serve().url))
+    try:
+        assert camera.read().pixels.shape == (240, 320, 3)
+    finally:
+        camera.close()
 
 
 def test_a_wrong_password_is_named_and_not_repeated(serve):

@@ -502,7 +502,7 @@ def test_a_camera_in_plain_text_must_be_accepted_by_name():
     talk, _ = terminal(**plain, camera_insecure="yes", broker="none")
     assert ask_all(talk, {}, Found())["camera"]["insecure"] is True
     talk, _ = terminal(**plain, camera_insecure="no", broker="none")
-    with pytest.raises(ConfigError, match="camera.source: expected rtsps://, or camera.insecure: true"):
+    with pytest.raises(ConfigError, match=r"camera\.source: expected rtsps://, or camera\.insecure: true"):
         ask_all(talk, {}, Found())
     talk, _ = terminal(**{**ANSWERS, "camera": "rtsps://camera.example/live"}, broker="none")
     assert "insecure" not in ask_all(talk, {}, Found())["camera"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
 
 from edge.camera_config import camera_url, shown_source
 from edge.config import CameraConfig
@@ -29,6 +32,7 @@ def stream_camera(config: CameraConfig) -> ChildCamera:
         raise CameraError("camera.source: expected rtsp://host[:port]/path, got a malformed URL")
     request = {
         "kind": "stream",
+        "libraries": [str(Path(cv2.__file__).parents[1])],  # the package's Python has it on no path
         "url": str(config.source),
         "host": url.hostname,
         "port": url.port or _PORTS[url.scheme],
@@ -70,5 +74,5 @@ def gstreamer_camera(config: CameraConfig) -> ChildCamera:
 
 
 def _open(python: str, request: Mapping[str, object], config: CameraConfig) -> ChildCamera:
-    program = Program((python, "-I", str(PROGRAM)), request, shown_source(config.source))
+    program = Program((python, "-IB", str(PROGRAM)), request, shown_source(config.source))
     return ChildCamera(program, config.stall_s)

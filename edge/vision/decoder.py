@@ -4,7 +4,8 @@ Stand-alone: run as `python -I decoder.py MEMORY_FD`, by doord's Python or the s
 a Jetson's OpenCV come with that one only). It gets by with the standard library, this folder's confine.py
 and relay.py, and OpenCV or picamera2; Python 3.8. It holds no key, no line and no state.
 
-stdin: one line of JSON, the request: a URL's password stands neither in argv nor in an environment.
+stdin: one line of JSON, the request: a URL's password stands neither in argv nor in an environment. Its
+`libraries` are folders of modules that come first.
 MEMORY_FD: a ring of SLOTS slots, each a HEADER (sequence; 0 while it is written) and an RGB picture.
 stdout: one RECORD a frame: MAGIC, slot, width, height (px), taken_at (ns, CLOCK_MONOTONIC), sequence.
 stderr: lines `error: ...` and `note: ...` of this program's; all else there is a library's.
@@ -339,6 +340,7 @@ def _say(line: str) -> None:
 def main() -> int:
     """Serve one request until the parent leaves; 0, or 1 with a line on stderr."""
     request = json.loads(sys.stdin.buffer.readline(MAX_REQUEST_BYTES))
+    sys.path[:0] = request.get("libraries", [])
     open_source, bgr, data_bytes = _SOURCES[request["kind"]]
     _beside("confine").leash(data_bytes)
     if os.getppid() != request["parent"]:
