@@ -265,12 +265,11 @@ def table(found: dict[str, Figures]) -> Iterator[str]:
             yield f"| {kind}, {words} | {len(times)} | {statistics.median(times):.2f} | {max(times):.2f} |"
     yield ""
     for kind, figures in found.items():
-        child = (
-            f", its decoder at most {max(figures.child_rss_kib) >> 10} MiB" if figures.child_rss_kib else ""
-        )
+        children = figures.child_rss_kib
+        child = f", its decoder at most {max(children) >> 10} MiB" if children else ""
         yield (
             f"{kind}: daemon {figures.rss_kib[-1] >> 10} MiB, grown by {figures.growth_kib()} KiB{child}; "
-            f"door's loop never later than {figures.beat_s:.2f} s; longest without a frame {figures.gap_s:.1f} s"
+            f"door's loop never later than {figures.beat_s:.2f} s; longest gap {figures.gap_s:.1f} s"
         )
 
 

@@ -18,16 +18,25 @@ from broker import die_with_parent
 from edge import process
 from edge.config import load_config
 from edge.daemon import Daemon, build
+from edge.values import Frame
 
 _EVERY_S, _TELL_EVERY = 0.01, 5
 
 
 def tell(daemon: Daemon) -> None:
-    longest, turn, width = 0.0, 0, 0
+    longest, turn = 0.0, 0
+    deliver, width = daemon.grabber._deliver, 0
+
+    def look(
+        reader: int, frame: Frame
+    ) -> bool:  # at what is delivered: taking it would take it from the door
+        nonlocal width
+        width = frame.pixels.shape[1]
+        return deliver(reader, frame)
+
+    daemon.grabber._deliver = look
     while True:
         longest = max(longest, time.monotonic() - daemon.door.beat)
-        frame = daemon.grabber._frame  # only looked at: taking it would take it from the door
-        width = frame.pixels.shape[1] if frame is not None else width
         turn += 1
         if turn % _TELL_EVERY == 0:
             told = {
