@@ -278,3 +278,14 @@ def test_what_a_camera_may_be(camera):
 )
 def test_no_part_of_a_password_is_shown(source, shown):
     assert shown_source(source) == shown
+
+
+def test_check_config_says_that_a_camera_is_readable(tmp_path, capsys):
+    from edge.cli import main
+
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD + "camera: {source: 'rtsp://u:secret@10.0.0.9/live', insecure: true}\n")
+    assert main(["check-config", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "note: camera.insecure: whoever is on the camera's network can read and forge its picture" in said
+    assert "secret" not in said
