@@ -370,6 +370,10 @@ def a_cameras_decoder_shuts_itself_in(bench: Bench) -> None:
     assert said.startswith("rtsp://...@127.0.0.1:9/live: expected a video stream, got none"), said
     assert "connection refused" in said, said
     assert "not confined" not in said, said
+    refused = bench.machine.run(
+        "systemctl", "show", "--property=SystemCallFilter", "doord-decode.service"
+    ).stdout
+    assert "landlock_restrict_self" in refused, refused
     bench.note("a camera's decoder in the unit's sandbox", "starts, is confined, tells what it lacks")
 
 
