@@ -115,6 +115,11 @@ def test_a_child_that_floods_its_stderr_is_neither_blocked_nor_kept(start):
     assert sum(map(len, camera._lines)) < 10_000
 
 
+def test_a_child_that_ends_its_records_and_talks_for_ever_is_given_up(start):
+    body = "os.close(1)\nwhile True: os.write(2, b'x' * 9999)"
+    assert "expected more frames, got the end of the decoder" in refusal(start, body)
+
+
 @pytest.mark.parametrize("call", ["os.ftruncate(fd, 0)", "os.ftruncate(fd, 4096)", "os.ftruncate(fd, 2**40)"])
 def test_no_child_takes_the_memory_from_under_its_parent(start, call):
     body = f"try: {call}\nexcept PermissionError: paint(0, 1, 42); tell()\n{FOREVER}"

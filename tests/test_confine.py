@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from children import python_with
@@ -16,7 +15,6 @@ from edge.vision import child as child_module
 from edge.vision import confine
 from edge.vision.decoded import picamera
 
-HERE = Path(__file__).parent
 _ASK = "import ctypes; print(max(0, ctypes.CDLL(None).syscall(444, None, 0, 1)))"
 ABI = int(subprocess.run([sys.executable, "-c", _ASK], capture_output=True, check=True).stdout)
 
@@ -68,7 +66,11 @@ class Picamera2:
         (1, "open('/proc/{parent}/mem', 'rb')"),
         (4, "socket.create_connection(('127.0.0.1', {port}), 1)"),
         (4, "socket.create_server(('127.0.0.1', 0))"),
-        (6, "os.kill({parent}, 0)"),
+        (0, "os.kill({parent}, 0)"),
+        (0, "os.pidfd_open({parent}); signal.pidfd_send_signal(os.pidfd_open({parent}), 0)"),
+        (0, "socket.socket(socket.AF_UNIX).connect({unix!r})"),
+        (0, "if ctypes.CDLL(None, use_errno=True).ptrace(16, {parent}, 0, 0) < 0: raise PermissionError"),
+        (0, "if ctypes.CDLL(None, use_errno=True).syscall(425, 8, 0) < 0: raise PermissionError"),
     ],
 )
 def test_neither_state_nor_keys_nor_the_daemon_can_be_reached(tried, tmp_path, abi, statement):
@@ -77,8 +79,11 @@ def test_neither_state_nor_keys_nor_the_daemon_can_be_reached(tried, tmp_path, a
     state = tmp_path / "state"
     state.mkdir()
     (state / "gallery.key").write_text("secret")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        values = {"state": str(state), "port": listener.getsockname()[1], "parent": os.getpid()}
+    path = str(tmp_path / "control.sock")
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as control:
+        control.bind(path)
+        control.listen()
+        values = {"state": str(state), "port": listener.getsockname()[1], "parent": os.getpid(), "unix": path}
         assert tried(statement.format(**values)) in ("PermissionError", "ProcessLookupError")
     assert (state / "gallery.key").read_text() == "secret"
 
@@ -106,7 +111,7 @@ def test_the_leash_is_on(tried):
 
 def test_a_decoder_owns_no_more_memory_than_it_is_given():
     code = (
-        f"import runpy; leash = runpy.run_path({str(HERE.parent / 'edge/vision/confine.py')!r})['leash']\n"
+        f"import runpy; leash = runpy.run_path({confine.__file__!r})['leash']\n"
         "leash(64 * 2**20)\ntry: bytearray(80 * 2**20)\nexcept MemoryError: print('refused')"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
@@ -135,3 +140,27 @@ def test_a_note_of_a_child_is_logged_once(tmp_path, caplog, monkeypatch):
         camera.read()
         camera.close()
     assert [r.getMessage() for r in caplog.records] == ["the camera: not confined"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        ("os.execv(sys.executable, [sys.executable, '-c', 'raise SystemExit(7)'])", True),
+        ("os.kill(os.getpid(), 0)", True),
+        ("os.abort()", False),
+        ("socket.socket(socket.AF_INET).close(); socket.socketpair()[0].close(); raise SystemExit(7)", False),
+    ],
+)
+def test_a_decoder_of_streams_runs_no_program_and_can_still_end_itself(statement, refused):
+    code = (
+        f"import os, runpy, socket, sys; c = runpy.run_path({confine.__file__!r})\n"
+        "c['leash'](None); assert c['filter_calls'](False) is None\n"
+        f"try: {statement}\nexcept PermissionError: os._exit(3)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == (3 if refused else -6 if "abort" in statement else 7), done.stderr
+
+
+def test_a_machine_whose_system_calls_are_not_known_is_told(monkeypatch):
+    monkeypatch.setattr(confine.os, "uname", lambda: os.uname_result(("", "", "", "", "riscv64")))
+    assert confine.filter_calls(False) == "no system calls are known of riscv64"

@@ -3,9 +3,12 @@
 import logging
 import os
 import re
+import select
 import signal
+import socket
 import ssl
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from rtsp import RtspServer, noise, sdp
 
 from edge.config import CameraConfig
 from edge.errors import CameraError
+from edge.vision import relay
 from edge.vision.camera import open_camera
 from edge.vision.child import PROGRAM, Program
 from edge.vision.grabber import Grabber
@@ -338,6 +342,28 @@ def test_a_camera_that_cannot_prove_who_it_is_gets_no_password(
     url = server.url.replace("127.0.0.1", f"{ESCAPED}@{host}")
     assert re.search(says, refusal(url, ca_file=str(files[authority])))
     assert server.requests == []
+
+
+def test_what_tls_says_for_itself_holds_nothing_up(trusted):
+    """A session's ticket comes right after the handshake; who waits for data behind it waits for ever."""
+    context, ca_file = trusted
+    with socket.create_server(("127.0.0.1", 0)) as camera, relay.listen() as listener:
+
+        def serve():
+            connection = context.wrap_socket(camera.accept()[0], server_side=True)
+            with connection:
+                connection.sendall(b"pong" if connection.recv(4) == b"ping" else b"what?")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        address = camera.getsockname()[:2]
+        own = listener.getsockname()
+        relay.through(listener, relay.trusting(ca_file), address, "127.0.0.1", 0.3)
+        with socket.create_connection(own, 5) as visitor:
+            assert not select.select([visitor], [], [], 0.6)[0]  # neither data nor an end
+            visitor.sendall(b"ping")
+            assert visitor.recv(4) == b"pong"
+        thread.join(5)
 
 
 def test_a_plain_server_behind_rtsps_is_no_tls(serve):

@@ -86,8 +86,9 @@ class ChildCamera:
         self._sizes: set[str] = set()  # of this stream's pictures
         self._sequence = 0
         self._process: subprocess.Popen[bytes] | None = None
-        memory = os.memfd_create("doord-camera", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        memory = -1
         try:
+            memory = os.memfd_create("doord-camera", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(memory, SLOTS * _SLOT_BYTES)
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
             self._memory = mmap.mmap(memory, SLOTS * _SLOT_BYTES, prot=mmap.PROT_READ)
@@ -100,7 +101,8 @@ class ChildCamera:
             self.close()
             raise CameraError(f"{self._where}: expected a decoder, got: {error.strerror or error}") from None
         finally:
-            os.close(memory)
+            if memory >= 0:
+                os.close(memory)
 
     def _start(self, program: Program, memory: int) -> None:
         self._process = subprocess.Popen(  # noqa: S603  # an interpreter of ours with a program of ours
@@ -217,8 +219,9 @@ class ChildCamera:
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_S)
-        while self._listen():
-            pass
+        for _ in range(_KEPT_LINES):  # a child without records may still talk for ever
+            if not self._listen():
+                break
         errors = [line.removeprefix("error: ") for line in self._lines if line.startswith("error: ")]
         because = self._cause()
         if errors:

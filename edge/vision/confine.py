@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import struct
 import sys
 from collections.abc import Iterable
@@ -33,6 +34,20 @@ ETC = (
 )
 """The parts of /etc that a decoder reads; never all of it: doord's configuration is there too."""
 NODES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+
+_SECCOMP, _FILTER = 22, 2  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # of 32 bits, linux/bpf_common.h
+_NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data, little endian
+_X32 = 0x40000000  # x86-64's second table of calls begins here
+_NAMES = (
+    *("socket", "tgkill", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "kill"),
+    *("tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal", "pidfd_getfd", "io_uring_setup"),
+)
+_CALLS = {  # AUDIT_ARCH_*, and the numbers of _NAMES, asm/unistd.h
+    "x86_64": (0xC000003E, (41, 234, 59, 322, 101, 310, 311, 62, 200, 129, 297, 424, 438, 425)),
+    "aarch64": (0xC00000B7, (198, 131, 221, 281, 117, 270, 271, 129, 130, 138, 240, 424, 438, 425)),
+}
 
 _SCORE = 800  # when memory is short this process goes first, not the door's
 
@@ -81,6 +96,39 @@ def confine(devices: Iterable[str], ports: Iterable[int] | None) -> str | None:
     finally:
         os.close(ruleset)
     return None
+
+
+def filter_calls(may_exec: bool) -> str | None:
+    """No unix socket, no signal to others, no debugging, no program unless `may_exec`; why not, or None.
+
+    A unix socket is what the daemon takes orders by, from whoever is its user: Landlock does not
+    know of connecting to one. io_uring would open sockets behind this filter's back. seccomp(2).
+    """
+    known = _CALLS.get(os.uname().machine)
+    if known is None:
+        return f"no system calls are known of {os.uname().machine}"
+    arch, numbers = known
+    number = dict(zip(_NAMES, numbers))  # noqa: B905  # Python 3.8 knows no strict
+    allowed = {"socket", "tgkill"} | ({"execve", "execveat"} if may_exec else set())
+    program = [(_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 1, 0, arch), (_RETURN, 0, 0, _REFUSE)]
+    program += [(_LOAD, 0, 0, _NUMBER_AT), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _REFUSE)]
+    for name in sorted(set(_NAMES) - allowed):
+        program += [(_EQUAL, 0, 1, number[name]), (_RETURN, 0, 0, _REFUSE)]
+    program += _by_argument(number["socket"], int(socket.AF_UNIX), _REFUSE, _ALLOW)
+    program += _by_argument(number["tgkill"], os.getpid(), _ALLOW, _REFUSE)  # abort() is one to itself
+    program += [(_RETURN, 0, 0, _ALLOW)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    head = struct.pack("@HP", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_SECCOMP, _FILTER, head, 0, 0) < 0:
+        return f"seccomp: {os.strerror(ctypes.get_errno())}"
+    return None
+
+
+def _by_argument(number: int, value: int, equal: int, other: int) -> list[tuple[int, int, int, int]]:
+    """One call, judged by its first argument; any other goes on behind."""
+    first = [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT), (_EQUAL, 0, 1, value)]
+    return [*first, (_RETURN, 0, 0, equal), (_RETURN, 0, 0, other)]
 
 
 def _readable() -> list[str]:

@@ -38,7 +38,6 @@ MAX_REQUEST_BYTES = 64 * 2**10
 
 _DATA_BYTES = 512 * 2**20  # 16 reference pictures of 3840 x 2160 are 200 MiB; hostile ones want more
 _LOG_VERBOSE = "40"  # AV_LOG_VERBOSE: tells when pictures of another size begin, see child.py
-_DNS = 53  # a name server may be asked over TCP
 _QUEUE_BYTES = 64 * 2**10  # less than so much is being read, more is waiting; a key frame is about as large
 _CATCHING_UP_NS = 5 * 10**6  # a frame that comes so much sooner than its stamp says was waiting
 _SETTLING_NS = 2 * 10**9
@@ -140,9 +139,17 @@ class SensorClock:
 
 def _stream(request: dict[str, Any]) -> Iterator[Shot]:
     """RTSP, decoded by OpenCV's FFMPEG; inside TLS through a relay of ours."""
-    url = _relayed(request) if request["tls"] else request["url"]
-    if not request["tls"]:
-        _confine((), [request["port"], _DNS])
+    try:  # before the confinement: a name may be asked of avahi or resolved, by unix sockets
+        found = socket.getaddrinfo(request["host"], request["port"], type=socket.SOCK_STREAM)
+    except OSError:
+        raise Failure("expected a camera, got no address for this host name") from None
+    relay = _beside("relay")  # nothing of this folder can be read later
+    address = str(found[0][4][0]), request["port"]
+    if request["tls"]:
+        url = _relayed(relay, request, address)
+    else:
+        _confine((), [request["port"]])
+        url = relay.at(request["url"], address)
     import cv2
 
     microseconds = int(request["stall_s"] * 1e6)
@@ -172,25 +179,25 @@ def _stream(request: dict[str, Any]) -> Iterator[Shot]:
     return _captured(cv2, capture)
 
 
-def _relayed(request: dict[str, Any]) -> str:
+def _relayed(relay: ModuleType, request: dict[str, Any], address: tuple[str, int]) -> str:
     """The URL on loopback behind which the verified connection is."""
-    relay = _beside("relay")
     try:
         context = relay.trusting(request["ca_file"])  # it may lie where nothing can be read later
     except OSError as error:
         raise Failure(f"expected certificates in camera.ca_file, got: {error.strerror or error}") from None
     listener = relay.listen()
-    _confine((), [request["port"], _DNS, listener.getsockname()[1]])
-    address = request["host"], request["port"]
+    _confine((), [request["port"], listener.getsockname()[1]])
     try:
-        return str(relay.through(listener, context, address, request["stall_s"], request["url"]))
+        relay.through(listener, context, address, request["host"], request["stall_s"])
     except OSError as error:
         raise Failure(relay.words(error)) from None
+    return str(relay.at(request["url"], listener.getsockname()[:2]))
 
 
 def _gstreamer(request: dict[str, Any]) -> Iterator[Shot]:
     """A pipeline that ends in an appsink, as a Jetson's CSI cameras want it."""
-    _confine(("/dev", "/tmp"), None)  # noqa: S108  # Argus' socket; which devices, the unit says
+    # Argus is asked over a unix socket and plugins are looked at by a program: no filter of calls
+    _confine(("/dev", "/tmp"), None, filtered=False)  # noqa: S108  # which devices, the unit says
     want = f"expected an OpenCV with GStreamer in {sys.executable}, got"
     try:
         import cv2
@@ -242,7 +249,7 @@ def _queued(connection: int) -> int:
 
 def _picamera(request: dict[str, Any]) -> Iterator[Shot]:
     """A CSI camera of a Raspberry Pi, by libcamera."""
-    _confine(("/dev",), ())
+    _confine(("/dev",), (), may_exec=True)  # libcamera may run a camera's algorithms as a program
     try:
         from picamera2 import Picamera2
     except ImportError as error:
@@ -310,10 +317,14 @@ def _paint(array: Any, bgr: bool) -> Callable[[Any], None]:
     return paint
 
 
-def _confine(devices: tuple[str, ...], ports: Any) -> None:
-    reason = _beside("confine").confine(devices, ports)
+def _confine(devices: tuple[str, ...], ports: Any, may_exec: bool = False, filtered: bool = True) -> None:
+    confine = _beside("confine")
+    reason = confine.confine(devices, ports)
     if reason is not None:
         _say(f"note: the decoder is not confined to its files: {reason}")
+    reason = confine.filter_calls(may_exec) if filtered else None
+    if reason is not None:
+        _say(f"note: the decoder's system calls are not filtered: {reason}")
 
 
 def _beside(name: str) -> ModuleType:

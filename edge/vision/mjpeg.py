@@ -107,7 +107,7 @@ class MjpegCamera:
                 if newer is None and not self._wire.ready():
                     break
                 if newer is None:
-                    self._fill(deadline)
+                    self._fill(until)  # what is ready may be TLS's own, or half a record
             except (CameraError, TimeoutError):  # what ends the stream now ends the next read() too
                 break
             part = newer or part

@@ -24,10 +24,18 @@ def listen() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0), backlog=1)
 
 
+def at(url: str, address: tuple[str, int]) -> str:
+    """`url` as rtsp:// at another address, with its login and its path."""
+    authority, slash, path = url.split("//", 1)[1].partition("/")
+    login, sign, _ = authority.rpartition("@")
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"rtsp://{login}{sign}{host}:{address[1]}{slash}{path}"
+
+
 def through(
-    listener: socket.socket, context: ssl.SSLContext, address: tuple[str, int], timeout_s: float, url: str
-) -> str:
-    """Connect, verify, and hand on from now on; the URL to open instead of `url` (rtsps://...).
+    listener: socket.socket, context: ssl.SSLContext, address: tuple[str, int], host: str, timeout_s: float
+) -> None:
+    """Connect, verify that it is `host`, and hand on from now on.
 
     One visitor is let in, the first. Another process of this machine that came before the decoder
     would meet the camera without its password, as it could anyway.
@@ -37,16 +45,11 @@ def through(
     """
     far = socket.create_connection(address, timeout_s)
     try:
-        secured = context.wrap_socket(far, server_hostname=address[0])
+        secured = context.wrap_socket(far, server_hostname=host)
     except OSError:
         far.close()
         raise
     threading.Thread(target=_serve, args=(listener, secured, timeout_s), daemon=True).start()
-    rest = url.split("//", 1)[1]
-    authority, slash, path = rest.partition("/")
-    login, at, _ = authority.rpartition("@")
-    host, port = listener.getsockname()[:2]
-    return f"rtsp://{login}{at}{host}:{port}{slash}{path}"
 
 
 def _serve(listener: socket.socket, far: ssl.SSLSocket, timeout_s: float) -> None:
@@ -54,21 +57,26 @@ def _serve(listener: socket.socket, far: ssl.SSLSocket, timeout_s: float) -> Non
     try:
         near, _ = listener.accept()
         listener.close()
-        near.settimeout(timeout_s)
         with near, far:
-            _hand_on(near, far)
+            _hand_on(near, far, timeout_s)
     except OSError:
         pass  # the decoder sees its connection end, and says so
 
 
-def _hand_on(near: socket.socket, far: ssl.SSLSocket) -> None:
+def _hand_on(near: socket.socket, far: ssl.SSLSocket, timeout_s: float) -> None:
     while True:
         ready = [far] if far.pending() else select.select([near, far], [], [])[0]
         for side in ready:
-            data = side.recv(_CHUNK_BYTES)
+            other = far if side is near else near
+            side.settimeout(0)
+            try:
+                data = side.recv(_CHUNK_BYTES)
+            except ssl.SSLWantReadError:  # what came was TLS's own: a session's ticket, half a record
+                continue
             if not data:
                 return
-            (far if side is near else near).sendall(data)
+            other.settimeout(timeout_s)
+            other.sendall(data)
 
 
 def words(error: OSError) -> str:
