@@ -158,7 +158,7 @@ def configuration(folder: Path, port: int, source: str, options: argparse.Namesp
         "state_dir": str(folder / "state"),
         "socket": str(folder / "control.sock"),
         "door": {"relay": {"line": 17, "active": "high"}, "unlock_s": 1.5},
-        "camera": {"source": source, "loop": False},
+        "camera": {"source": source, "loop": False, "insecure": source.startswith(("http:", "rtsp:"))},
         "pad": {"mode": "auto" if options.camera is not None else "monitor"},
         "mqtt": {"host": "127.0.0.1", "port": port},
     }

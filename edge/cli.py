@@ -187,8 +187,8 @@ def _check_config(options: argparse.Namespace) -> int:
         say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             say("note: simulation: true, no real line is driven")
-        warning = [f"note: {config.pad_warning}"] if config.pad_warning else []
-        say(*warning, f"note: {alone}", *notes)
+        warnings = [f"note: {words}" for words in (config.pad_warning, config.camera_warning) if words]
+        say(*warnings, f"note: {alone}", *notes)
     return 0
 
 

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.camera_config import CameraConfig, camera_contradictions
 from edge.cli_admin_common import Actions, Parsers, dry_run, now_local, now_utc, opened, read_file
 from edge.cli_common import say, say_json, tell
-from edge.config import CameraConfig, ModelsConfig, QualityConfig, load_config
+from edge.config import ModelsConfig, QualityConfig, load_config
 from edge.errors import AdminError, AlreadyEnrolled, EnrolmentError
 from edge.progress import bar
 
@@ -34,9 +35,9 @@ def enrol_parser(actions: Actions, parsers: Parsers) -> None:
     sub.add_argument("subject", nargs="?", metavar="ID", help="of doord admin person add")
     sub.add_argument("photos", nargs="*", default=[], type=Path, metavar="PHOTO")
     sub.add_argument("--folder", type=Path, metavar="DIR", help="many people: a folder of photographs each")
-    sub.add_argument(
-        "--camera", metavar="N", help="this machine's camera: an index, /dev path or http:// URL"
-    )
+    sub.add_argument("--camera", metavar="N", help="this machine's camera: an index, /dev path or URL")
+    words = "with --camera http:// or rtsp://: accept that the network can read and forge the picture"
+    sub.add_argument("--insecure", action="store_true", help=words)
     sub.add_argument("--force-lookalike", action="store_true", help="the other one is known to be a twin")
     dry_run(sub)
     sub = parsers.add(actions, "report", _report, "what a push would publish, and what speaks against it")
@@ -55,7 +56,7 @@ def _enrol(options: argparse.Namespace) -> int:
         pipeline, studio = _studio(site, models, gate)
         if options.folder is not None:
             return _enrol_folder(options, studio)
-        seen = _sitting(options.camera, pipeline, studio) if options.camera else _files(options, studio)
+        seen = _sitting(options, pipeline, studio) if options.camera else _files(options, studio)
         done = studio.enrol(options.subject, seen, now_utc(), options.force_lookalike, not options.dry_run)
     _tell_portrait(options, done)
     return 0
@@ -85,10 +86,13 @@ def _files(options: argparse.Namespace, studio: Studio) -> list[Seen]:
     return seen
 
 
-def _sitting(source: str, pipeline: Pipeline, studio: Studio) -> list[Seen]:
+def _sitting(options: argparse.Namespace, pipeline: Pipeline, studio: Studio) -> list[Seen]:
     from edge.vision.sitting import take_pictures
 
-    camera = CameraConfig(source=source)
+    camera = CameraConfig(source=options.camera, insecure=options.insecure)
+    for _, expected, got in camera_contradictions(camera, simulation=True):
+        cure = expected.replace("camera.insecure: true", "--insecure")
+        raise AdminError(f"--camera: expected {cure}, got {got}")
     taken = take_pictures(camera, pipeline, True, _SITTING_PICTURES, _APART_S, _SITTING_S)
     if len(taken) < _SITTING_PICTURES:
         raise EnrolmentError(

@@ -5,13 +5,18 @@ Everything has a default that is safe; only `site`, `door_id` and the relay's li
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from edge.camera_config import CameraConfig as CameraConfig
+from edge.camera_config import camera_contradictions
+from edge.camera_config import is_device as is_device
+from edge.camera_config import is_plain as is_plain
+from edge.camera_config import is_simulated as is_simulated
+from edge.camera_config import shown_source as shown_source
 from edge.door_config import Chip, Line, Wiring, contradictions, line_contradictions
 from edge.door_config import DoorConfig as DoorConfig
 from edge.door_config import RelayConfig as RelayConfig
@@ -21,28 +26,9 @@ from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING, ID
 
 Id = Annotated[str, Meta(pattern=ID)]
-_SOURCE = r"[0-9]{1,3}|/.+|http://.+|file:.+|folder:.+"
 _SOCKET_BYTES = 107  # what a unix socket's address holds: sun_path less its end, unix(7)
 DEFAULT_PATH = Path("/etc/doord/config.yaml")
 DEFAULT_SOCKET = Path("/run/doord/control.sock")
-
-
-class CameraConfig(_Section, frozen=True):
-    """Where frames come from.
-
-    `source`: a V4L2 index or path (`0`, `/dev/video0`), `http://...` (MJPEG), or, with
-    `simulation: true` only, `file:PATH` (a video) or `folder:PATH` (pictures in name order).
-    """
-
-    source: str | Annotated[int, Meta(ge=0, le=999)] = "0"
-    width: Annotated[int, Meta(ge=160, le=4096)] = 640
-    height: Annotated[int, Meta(ge=120, le=4096)] = 480
-    fps: Annotated[float, Meta(gt=0, le=120)] = 30
-    loop: bool = True  # file and folder only
-    stall_s: Annotated[float, Meta(gt=0, le=30)] = 2
-    max_frame_age_ms: Annotated[int, Meta(gt=0, le=2000)] = 500
-    frozen_s: Annotated[float, Meta(gt=0, le=60)] = 1  # byte-identical frames for longer: fault
-    blind_s: Annotated[float, Meta(gt=0, le=600)] = 10  # black, covered or blurred for longer: fault
 
 
 class ModelsConfig(_Section, frozen=True):
@@ -299,6 +285,13 @@ class Config(_Section, frozen=True):
         return f"pad.mode is {weak[0]}: a photograph can open this door" if weak else None
 
     @property
+    def camera_warning(self) -> str | None:
+        """What somebody should know who relies on this camera; None: nothing."""
+        if not is_plain(self.camera.source):
+            return None
+        return "camera.insecure: whoever is on the camera's network can read and forge its picture"
+
+    @property
     def modes(self) -> list[AccessMode]:
         """Every access mode that can hold at this door."""
         return [self.access.mode, *(period.mode for period in self.access.by_schedule)]
@@ -346,11 +339,7 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("quality.min_pitch", f"< max_pitch ({quality.max_pitch})", quality.min_pitch))
     if len(config.socket.encode()) > _SOCKET_BYTES:
         found.append(("socket", f"a path of at most {_SOCKET_BYTES} bytes", config.socket))
-    if not re.fullmatch(_SOURCE, str(config.camera.source)):
-        expected = "an index, a /dev path, http://..., file:... or folder:..."
-        found.append(("camera.source", expected, shown_source(config.camera.source)))
-    if is_simulated(config.camera.source) and not config.simulation:
-        found.append(("camera.source", "a real camera unless simulation: true", config.camera.source))
+    found += camera_contradictions(config.camera, config.simulation)
     delegate = config.models.delegate
     if config.models.delegate_options and not delegate.startswith("/"):
         found.append(("models.delegate", "the path of a library beside delegate_options", delegate))
@@ -380,13 +369,3 @@ def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:
         limit = f"pad.frames * every_ms < decision.attempt_s ({config.decision.attempt_s} s)"
         found.append(("pad.frames", limit, f"{confirming_ms} ms"))
     return found
-
-
-def shown_source(source: str | int) -> str:
-    """A camera source as it may be printed: without user, password and query."""
-    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", str(source)))
-
-
-def is_simulated(source: str | int) -> bool:
-    """Whether a camera source is a file or a folder."""
-    return str(source).startswith(("file:", "folder:"))

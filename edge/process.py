@@ -41,8 +41,9 @@ def run(path: Path) -> int:
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
-    if config.pad_warning:
-        log.warning("%s", config.pad_warning)
+    for words in (config.pad_warning, config.camera_warning):
+        if words:
+            log.warning("%s", words)
     daemon = _claimed(config, path)
     if daemon is None:
         return EX_UNAVAILABLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 
@@ -17,13 +18,15 @@ BOUNDARY = b"frame"
 class MjpegServer:
     """Serves each visitor by `behave(wire, visit)`, visit counted from 0; hangs up when it returns."""
 
-    def __init__(self, behave: Callable[[Wire, int], None]) -> None:
-        self.behave = behave
+    def __init__(
+        self, behave: Callable[[Wire, int], None], port: int = 0, context: ssl.SSLContext | None = None
+    ) -> None:
+        self.behave, self.context = behave, context
         self.requests: list[bytes] = []
         self.closing = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/video"
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.port}/video"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._wires: list[Wire] = []
 
@@ -47,6 +50,14 @@ class MjpegServer:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            if self.context is not None:
+                connection.settimeout(5)
+                try:
+                    connection = self.context.wrap_socket(connection, server_side=True)
+                except OSError:  # the visitor does not believe the certificate
+                    connection.close()
+                    continue
+                connection.settimeout(None)
             wire = Wire(connection, self.closing)
             self._wires.append(wire)
             thread = threading.Thread(target=self._serve, args=(wire, len(self._wires) - 1), daemon=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import load_config, parse_config
+from edge.config import load_config, parse_config, shown_source
 from edge.errors import ConfigError
 
 GOOD = """
@@ -139,7 +139,43 @@ def test_any_threshold_up_to_the_ceiling_is_taken(threshold):
         (GOOD + "mqtt: {host: 'mqtt://b'}\n", "mqtt.host: expected text matching"),
         (GOOD + "mqtt: {host: b, tls: true}\n", "mqtt.tls: expected keys with values | null, got True"),
         (GOOD + "camera: {source: video0}\n", "camera.source: expected an index, a /dev path, http://"),
-        (GOOD + "camera: {source: 'rtsp://a:b@c/d?e=f'}\n", "got rtsp://...@c/d?..."),
+        (GOOD + "camera: {source: 'onvif://a:b@c/d?e=f'}\n", "got onvif://...@c/d?..."),
+        (
+            GOOD + "camera: {source: 'rtsp://a:b@c/d?e=f'}\n",
+            "camera.source: expected rtsps://, or camera.insecure: true (a network can read and forge the "
+            "picture), got rtsp://...@c/d?...",
+        ),
+        (GOOD + "camera: {source: 'http://cam.local/v'}\n", "camera.source: expected https://, or camera."),
+        (GOOD + "camera: {source: 'http://127.0.0.1.evil/v'}\n", "camera.source: expected https://, or"),
+        (
+            GOOD + "camera: {source: 'rtsp://a:p@ss@c/d', insecure: true}\n",
+            "got a malformed URL, rtsp://...@c/d",
+        ),
+        (
+            GOOD + "camera: {source: 'rtsp://a:p/ss@c/d', insecure: true}\n",
+            "got a malformed URL, rtsp://...@c/d",
+        ),
+        (
+            GOOD + "camera: {source: 'rtsp://a:p#ss@c/d', insecure: true}\n",
+            "got a malformed URL, rtsp://...@c/d",
+        ),
+        (GOOD + "camera: {source: 'rtsp://c:0/d', insecure: true}\n", "camera.source: expected scheme://["),
+        (
+            GOOD + "camera: {source: 'rtsps://c/d', transport: udp}\n",
+            "camera.transport: expected tcp with rtsps",
+        ),
+        (
+            GOOD + "camera: {source: 'rtsp://c/d', ca_file: /x, insecure: true}\n",
+            "camera.ca_file: expected rtsps:// beside it, got rtsp://c/d",
+        ),
+        (GOOD + "camera: {source: 'picamera2:x'}\n", "camera.source: expected an index"),
+        (GOOD + "camera: {rotation: 45}\n", "camera.rotation"),
+        (
+            GOOD + "camera: {region: [0.5, 0, 0.6, 1]}\n",
+            "camera.region: expected [x, y, w, h] inside [0, 0, 1, 1]",
+        ),
+        (GOOD + "camera: {region: [0, 0, 0, 1]}\n", "camera.region: expected [x, y, w, h] inside"),
+        (GOOD + "camera: {region: [0, 0, 1]}\n", "camera.region"),
         (GOOD + "state_dir: state\n", "state_dir: expected text matching ^/, got 'state'"),
         (GOOD + f"socket: /{'x' * 107}\n", "socket: expected a path of at most 107 bytes"),
         (GOOD + "decision: {cooldown_s: 0}\n", "decision.cooldown_s"),
@@ -214,3 +250,49 @@ def test_a_door_with_all_its_lines_is_taken():
     assert (door.dps.active, door.rex.active, door.rex.pull) == ("high", "low", "up")
     assert (door.release_s(False), door.release_s(True)) == (25, 60)
     assert (door.may_stand_open_s(False), door.may_stand_open_s(True)) == (30, 60)
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        "source: 'rtsp://127.0.0.1:8554/live'",
+        "source: 'http://[::1]/v'",
+        "source: 'http://localhost:8080/v'",
+        "source: 'rtsp://10.0.0.9/live', insecure: true, transport: udp",
+        "source: 'rtsps://u:p%40ss@camera.example/live', ca_file: /etc/doord/camera.pem",
+        "source: 'https://camera.example/video.mjpg'",
+        "source: picamera2",
+        "source: 'picamera2:1', rotation: 270, region: [0.1, 0.0, 0.8, 1.0]",
+        "source: 'gstreamer:nvarguscamerasrc ! appsink'",
+    ],
+)
+def test_what_a_camera_may_be(camera):
+    parse_config(GOOD + f"camera: {{{camera}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://u:p@c/d", "rtsp://...@c/d"),
+        ("rtsp://u:p@x@c/d", "rtsp://...@c/d"),
+        ("rtsp://u:p/x@c/d", "rtsp://...@c/d"),
+        ("rtsp://u:p?x@c/d?y=z", "rtsp://...@c/d?..."),
+        ("rtsp://c:554/user=admin_password=tl_channel=1.sdp", "rtsp://c:554/..."),
+        ("gstreamer:rtspsrc location=rtsp://u:p@c user-pw=p ! appsink", "gstreamer:..."),
+        ("/dev/v4l/by-id/usb-a=b", "/dev/v4l/by-id/usb-a=b"),
+        (0, "0"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(source, shown):
+    assert shown_source(source) == shown
+
+
+def test_check_config_says_that_a_camera_is_readable(tmp_path, capsys):
+    from edge.cli import main
+
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD + "camera: {source: 'rtsp://u:secret@10.0.0.9/live', insecure: true}\n")
+    assert main(["check-config", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "note: camera.insecure: whoever is on the camera's network can read and forge its picture" in said
+    assert "secret" not in said

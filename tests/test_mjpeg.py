@@ -1,10 +1,12 @@
 """MJPEG over HTTP, from a camera that misbehaves."""
 
 import base64
+import ssl
 import threading
 import time
 
 import pytest
+from broker import Authority
 from fakes import number_of, shot, until
 from mjpeg import MjpegServer, jpeg, part, steady
 
@@ -28,8 +30,8 @@ def serve():
     """serve(behave): a running MjpegServer, stopped at the end."""
     servers = []
 
-    def start(behave):
-        servers.append(MjpegServer(behave).__enter__())
+    def start(behave, **options):
+        servers.append(MjpegServer(behave, **options).__enter__())
         return servers[-1]
 
     yield start
@@ -94,6 +96,56 @@ def test_a_camera_unplugged_and_back_works_without_a_restart(serve, grab):
     grabber = grab(serve(behave))
     assert gets(grabber, 1)
     assert gets(grabber, 2)
+
+
+@pytest.fixture
+def trusted(tmp_path):
+    """(context of a server for 127.0.0.1, its authority's file)."""
+    authority = Authority(tmp_path / "pki")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("camera"))
+    return context, str(authority.path)
+
+
+def test_https_is_verified_and_each_frame_comes_at_once(serve, trusted):
+    """Two frames in one TLS record: the second lies decrypted while the wire itself is quiet."""
+
+    def behave(wire, _):
+        wire.head()
+        wire.send(part(jpeg(SHOTS[0])) + part(jpeg(SHOTS[1])))
+        wire.pause(0.5)
+        wire.frame(SHOTS[2])
+        wire.pause(60)
+
+    context, ca_file = trusted
+    camera = MjpegCamera(config(serve(behave, context=context).url, ca_file=ca_file, stall_s=5))
+    seen = []
+    try:
+        while 3 not in seen:
+            seen.append(number_of(camera.read().pixels))
+    finally:
+        camera.close()
+    assert seen in ([1, 2, 3], [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("host", "authority", "says"),
+    [
+        ("127.0.0.1", "another", "got: a certificate that can't be verified (camera.ca_file): "),
+        ("localhost", "its own", "certificate is not valid for 'localhost'"),
+        ("127.0.0.1", "missing", "expected a camera, got: No such file or directory"),
+    ],
+)
+def test_a_camera_that_cannot_prove_who_it_is_gets_no_request(
+    serve, trusted, tmp_path, host, authority, says
+):
+    context, own = trusted
+    files = {"another": Authority(tmp_path / "b").path, "its own": own, "missing": tmp_path / "none.pem"}
+    server = serve(lambda wire, _: wire.pause(60), context=context)
+    with pytest.raises(CameraError) as refused:
+        MjpegCamera(config(server.url.replace("127.0.0.1", host), ca_file=str(files[authority])))
+    assert says in str(refused.value)
+    assert server.requests == []
 
 
 def test_a_camera_that_stalls_in_the_middle_of_a_frame_is_opened_again(serve, grab):

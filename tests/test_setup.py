@@ -33,6 +33,7 @@ ANSWERS = {
     "site": "hq",
     "door": "front",
     "camera": f"folder:{PICTURES}",
+    "camera_rotation": "0",
     "chip": "/dev/gpiochip0",
     "relay_line": "17",
     "dps_line": "27",
@@ -62,6 +63,8 @@ def test_an_installer_at_a_terminal_is_led_from_nothing_to_a_configuration(tmp_p
         keys.expect("expected text matching")
         keys.answer("This door", "front")
         keys.answer("Camera", f"folder:{PICTURES}")
+        keys.answer("Degrees to turn its picture clockwise", "45")  # no camera hangs so: asked again
+        keys.answer("Degrees to turn its picture clockwise", "0")
         keys.answer("GPIO chip of the relay", "")
         keys.answer("Relay: line", "17")
         keys.answer("Relay: level that unlocks, high or low [high]", "")
@@ -492,6 +495,17 @@ def test_a_camera_of_the_list_is_named_by_what_stays():
     assert data["camera"]["source"] == "/dev/v4l/by-id/usb-cam-index0"
     talk, _ = terminal(**{**ANSWERS, "camera": "2"})
     assert ask_all(talk, {}, Found([camera]))["camera"]["source"] == "2"  # V4L2's index
+
+
+def test_a_camera_in_plain_text_must_be_accepted_by_name():
+    plain = {**ANSWERS, "camera": "rtsp://camera.example/live"}
+    talk, _ = terminal(**plain, camera_insecure="yes", broker="none")
+    assert ask_all(talk, {}, Found())["camera"]["insecure"] is True
+    talk, _ = terminal(**plain, camera_insecure="no", broker="none")
+    with pytest.raises(ConfigError, match=r"camera\.source: expected rtsps://, or camera\.insecure: true"):
+        ask_all(talk, {}, Found())
+    talk, _ = terminal(**{**ANSWERS, "camera": "rtsps://camera.example/live"}, broker="none")
+    assert "insecure" not in ask_all(talk, {}, Found())["camera"]
 
 
 def test_a_broker_that_is_no_longer_wanted_goes_with_its_tls():

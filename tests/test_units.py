@@ -106,3 +106,28 @@ def test_the_drop_in_for_a_gpu_is_understood_and_says_what_it_exposes(tmp_path):
     done = analyze("security", "--offline=true", str(tmp_path / "doord.service"))
     (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
     assert f"rates the service {exposure} " in told
+
+
+@pytest.mark.parametrize("name", ["csi-raspberry-pi.conf", "csi-jetson.conf"])
+def test_a_camera_of_the_boards_own_opens_little_more(name, tmp_path):
+    """The drop-ins are read by systemd without a word, and leave the unit hardly more exposed."""
+    unit = re.sub(
+        r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / "doord.service").read_text()
+    )
+    (tmp_path / "doord.service").write_text(unit)
+    (tmp_path / "doord.service.d").mkdir()
+    (tmp_path / "doord.service.d" / name).write_text((SYSTEMD / name).read_text())
+    done = analyze("verify", "--man=no", str(tmp_path / "doord.service"))
+    assert (done.stderr, done.returncode) == ("", 0)
+    merged = unit + "\n[Service]\n" + (SYSTEMD / name).read_text().split("[Service]")[1]
+    (tmp_path / "merged.service").write_text(merged)
+    done = analyze("security", "--offline=true", str(tmp_path / "merged.service"))
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert float(exposure) <= MOST_EXPOSED + 0.2, done.stdout
+
+
+def test_a_decoder_may_shut_itself_in():
+    filters = [value for key, value in settings("doord.service") if key == "SystemCallFilter"]
+    calls = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}
+    assert any(calls <= set(value.split()) for value in filters)
+    assert ("OOMPolicy", "continue") in settings("doord.service")

@@ -42,6 +42,8 @@ FILES = {  # of the repository: where, and whether it runs
     "deploy/upgrade": ("usr/lib/doord/upgrade", True),
     **{f"deploy/upgrading/{name}": (f"usr/lib/doord/upgrading/{name}", False) for name in UPGRADING},
     "systemd/doord-gpu.conf": ("usr/share/doc/doord/examples/doord-gpu.conf", False),
+    "systemd/csi-raspberry-pi.conf": ("usr/share/doc/doord/examples/csi-raspberry-pi.conf", False),
+    "systemd/csi-jetson.conf": ("usr/share/doc/doord/examples/csi-jetson.conf", False),
     "config.yaml": ("usr/share/doc/doord/examples/config.yaml", False),
 }
 UNITS = ("*.service", "*.timer")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.camera_config import WHOLE, is_device
 from edge.config import CameraConfig
 from edge.errors import CameraError, ClipEnded, ImageError
 from edge.ports import CameraSource
 from edge.values import Frame, read_only
+from edge.vision.decoded import gstreamer_camera, picamera, stream_camera
 from edge.vision.mjpeg import MjpegCamera
 from edge.vision.pictures import MAX_PIXELS, PICTURE_SUFFIXES, load_picture
+from edge.vision.view import turned
 
 _OLDEST_STAMP_S = 10.0  # a first stamp further back than this is of another clock
 _MAX_FPS = 240.0  # a file that claims more is not believed
@@ -26,20 +28,40 @@ _TRUNCATED = 0.9  # a video that ends before this part of its announced frames w
 
 
 def open_camera(config: CameraConfig) -> CameraSource:
-    """The source that `config.source` names, opened.
+    """The source that `config.source` names, opened; its frames rotated and cut as configured.
 
     Raises:
         CameraError: no such source, or it can't be opened.
     """
+    source = _open_source(config)
+    return source if (config.rotation, config.region) == (0, WHOLE) else _Turned(source, config)
+
+
+def _open_source(config: CameraConfig) -> CameraSource:
     source = str(config.source)
-    scheme, colon, _ = source.partition(":")
-    if colon and scheme in _SOURCES:
+    scheme = source.partition(":")[0]
+    if scheme in _SOURCES:
         return _SOURCES[scheme](config)
-    if re.fullmatch(r"[0-9]{1,3}|/.+", source):
+    if is_device(source):
         return V4l2Camera(config)
     kinds = "an index, a /dev path" + "".join(f", {name}:..." for name in _SOURCES)
-    got = f"{scheme}:..." if colon else repr(source)  # behind the colon may be a password
+    got = f"{scheme}:..." if ":" in source else repr(source)  # behind the colon may be a password
     raise CameraError(f"camera.source: expected {kinds}, got {got}")
+
+
+class _Turned:
+    """A source whose frames are rotated and cut."""
+
+    def __init__(self, source: CameraSource, config: CameraConfig) -> None:
+        self._source = source
+        self._rotation, self._region = config.rotation, config.region
+
+    def read(self) -> Frame:
+        frame = self._source.read()
+        return Frame(turned(frame.pixels, self._rotation, self._region), frame.taken_at)
+
+    def close(self) -> None:
+        self._source.close()
 
 
 class V4l2Camera:
@@ -219,7 +241,12 @@ def _rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:
 
 _SOURCES: dict[str, Callable[[CameraConfig], CameraSource]] = {
     "http": MjpegCamera,
+    "https": MjpegCamera,
+    "rtsp": stream_camera,
+    "rtsps": stream_camera,
+    "picamera2": picamera,
+    "gstreamer": gstreamer_camera,
     "file": VideoFile,
     "folder": FolderCamera,
 }
-"""By scheme. A new kind of camera (rtsp, picamera2) is one more class and one more line here."""
+"""By scheme. A new kind of camera is one more class and one more line here."""

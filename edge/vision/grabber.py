@@ -15,7 +15,10 @@ from edge.values import Frame
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = (0.2, 5.0)  # before the source is opened again: doubles from the first to the last
+# before the source is opened again: doubles from the first to the last. A camera that comes back shows
+# frames within the last, its opening and `stall_s`: 5 s for a network camera
+_PAUSE_S = (0.2, 2.0)
+_SETTLED_S = 5.0  # after so long without a failure the first pause counts again
 _MAX_READERS = 4  # one that works and three stuck in a driver
 _REPEAT_LOG_S = 60.0  # the same words are logged once in this time
 
@@ -119,7 +122,7 @@ class Grabber:
             if problem is None or not self._alive(turn):
                 return
             self._fail(problem)
-            if time.monotonic() - began > _PAUSE_S[1]:  # it worked for a while: soon again
+            if time.monotonic() - began > _SETTLED_S:  # it worked for a while: soon again
                 pause_s = _PAUSE_S[0]
             jitter = random.uniform(0.5, 1.0)  # noqa: S311  # doors must not knock in step, no secret
             self._stopping.wait(pause_s * jitter)
@@ -170,4 +173,4 @@ class Grabber:
 
 def _stuck_s(config: CameraConfig) -> float:
     """Longer than any honest open or read."""
-    return 3 * config.stall_s + _PAUSE_S[1]
+    return 3 * config.stall_s + _SETTLED_S

@@ -11,12 +11,14 @@ import contextlib
 import io
 import select
 import socket
+import ssl
 import string
 import time
 from http.client import HTTPException, HTTPResponse
 from typing import cast
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote
 
+from edge.camera_config import camera_url
 from edge.config import CameraConfig
 from edge.errors import CameraError, ImageError
 from edge.values import Frame
@@ -25,11 +27,12 @@ from edge.vision.pictures import decode_picture
 
 _MAX_PIXELS = 4096 * 4096  # the largest width and height the config knows
 _CHUNK_BYTES = 64 * 2**10
+_PORTS = {"http": 80, "https": 443}
 _CATCH_UP_S = 0.1  # a sender faster than us may keep read() from returning no longer than this
 
 
 class MjpegCamera:
-    """Port CameraSource over `http://[user:password@]host[:port]/path`.
+    """Port CameraSource over `http(s)://[user:password@]host[:port]/path`; https is verified, host name too.
 
     `taken_at` is when a frame's first byte arrived here: the protocol has no clock that could be
     trusted, so a delay inside the camera or the network stays unseen. When several frames wait,
@@ -44,7 +47,7 @@ class MjpegCamera:
         self._hung_up = False
         deadline = time.monotonic() + config.stall_s
         try:
-            self._wire = _Wire(socket.create_connection((url.hostname, url.port or 80), config.stall_s))
+            self._wire = _Wire(_connect(url, config))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that IDNA refuses
             raise CameraError(f"{self._where}: expected a camera, got: {_words(error)}") from None
         self._response = HTTPResponse(cast(socket.socket, self._wire), method="GET")
@@ -104,7 +107,7 @@ class MjpegCamera:
                 if newer is None and not self._wire.ready():
                     break
                 if newer is None:
-                    self._fill(deadline)
+                    self._fill(until)  # what is ready may be TLS's own, or half a record
             except (CameraError, TimeoutError):  # what ends the stream now ends the next read() too
                 break
             part = newer or part
@@ -130,16 +133,28 @@ class MjpegCamera:
         self._wire.close()
 
 
+def _connect(url: SplitResult, config: CameraConfig) -> socket.socket:
+    """Raises OSError: unreachable, or (ssl.SSLError) not who it should be."""
+    address = url.hostname or "", url.port or _PORTS[url.scheme]
+    if url.scheme == "http":
+        return socket.create_connection(address, config.stall_s)
+    context = ssl.create_default_context(cafile=config.ca_file or None)
+    connection = socket.create_connection(address, config.stall_s)
+    try:
+        return context.wrap_socket(connection, server_hostname=url.hostname)
+    except BaseException:
+        connection.close()
+        raise
+
+
 def _parse(source: str) -> tuple[SplitResult, str]:
     """The URL, and what messages call it: without password and query, which often holds one."""
-    try:
-        url = urlsplit(source)
-        port = url.port
-    except ValueError:
-        raise CameraError("camera.source: expected http://host[:port]/path, got a malformed URL") from None
-    if url.scheme != "http" or not url.hostname:
+    url = camera_url(source)
+    if url is None:
+        raise CameraError("camera.source: expected http://host[:port]/path, got a malformed URL")
+    if url.scheme not in _PORTS:
         raise CameraError(f"camera.source: expected http://host[:port]/path, got {url.scheme}://...")
-    return url, f"http://{_host(url)}:{port or 80}{url.path}"
+    return url, f"{url.scheme}://{_host(url)}:{url.port or _PORTS[url.scheme]}{url.path}"
 
 
 def _host(url: SplitResult) -> str:
@@ -149,7 +164,11 @@ def _host(url: SplitResult) -> str:
 
 def _request(url: SplitResult) -> bytes:
     target = quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe=string.punctuation)
-    lines = [f"GET {target} HTTP/1.1", f"Host: {_host(url)}:{url.port or 80}", "Connection: close"]
+    lines = [
+        f"GET {target} HTTP/1.1",
+        f"Host: {_host(url)}:{url.port or _PORTS[url.scheme]}",
+        "Connection: close",
+    ]
     if url.username is not None:
         pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
         lines.append(f"Authorization: Basic {base64.b64encode(pair.encode()).decode()}")
@@ -160,6 +179,8 @@ def _words(error: Exception) -> str:
     """An exception in one line: TimeoutError and IncompleteRead say little by themselves."""
     if isinstance(error, TimeoutError):
         return "nothing in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"a certificate that can't be verified (camera.ca_file): {error.verify_message}"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0][:200]
 
@@ -189,6 +210,8 @@ class _Wire(io.RawIOBase):
         """Whether a read would return at once. HTTPResponse closes this at the stream's end."""
         if self.closed:
             return True
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True  # decrypted already: the wire itself may be quiet
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))

@@ -347,23 +347,57 @@ def the_key_is_a_credential(bench: Bench) -> None:
     bench.stop()
 
 
-def the_sandbox_costs_no_speed(bench: Bench) -> None:
-    """`doord bench` with the unit's own sandbox and without, in turns; the best of each."""
+_DECODER = """\
+import sys
+sys.path.insert(0, "/usr/lib/doord/site-packages")
+from edge.config import CameraConfig
+from edge.errors import CameraError
+from edge.vision import child
+from edge.vision.decoded import stream_camera
+try:
+    stream_camera(CameraConfig(source="rtsp://door:secret@127.0.0.1:9/live"))
+except CameraError as error:
+    print(error)
+print(*child._noted)
+"""
+
+
+def a_cameras_decoder_shuts_itself_in(bench: Bench) -> None:
+    """Under the unit's own sandbox it starts, is confined by Landlock, and says why there is no picture."""
+    (bench.shared / "decode.py").write_text(_DECODER)
+    _inside(bench, "doord-decode", "/usr/bin/python3 -I /srv/decode.py")
+    said = (bench.shared / "inside").read_text()
+    assert said.startswith("rtsp://...@127.0.0.1:9/live: expected a video stream, got none"), said
+    assert "connection refused" in said, said
+    assert "not confined" not in said, said
+    refused = bench.machine.run(
+        "systemctl", "show", "--property=SystemCallFilter", "doord-decode.service"
+    ).stdout
+    assert "landlock_restrict_self" in refused, refused
+    bench.note("a camera's decoder in the unit's sandbox", "starts, is confined, tells what it lacks")
+
+
+def _inside(bench: Bench, name: str, command: str) -> None:
+    """Run something with the unit's own sandbox; what it says stands in `inside` then."""
     unit = (HERE.parent.parent / "systemd" / UNIT).read_text()
     kept = [
         line
         for line in unit.splitlines()
         if not re.match(r"(Exec|Type|Notify|Restart|Watchdog|Timeout)", line)
     ]
-    command = "/usr/bin/doord bench /srv/obama.jpg --frames 150 --json"
     out = "StandardOutput=truncate:/srv/inside\nStandardError=null"
     told = f"[Service]\nType=oneshot\nExecStart={command}\n{out}"
-    text = "\n".join(kept).replace("[Service]", told)
-    bench.machine.write("/run/systemd/system/doord-bench.service", text)
+    bench.machine.write(f"/run/systemd/system/{name}.service", "\n".join(kept).replace("[Service]", told))
     bench.machine.run("systemctl", "daemon-reload", code=0)
+    bench.machine.run("systemctl", "start", f"{name}.service", code=0, within_s=120)
+
+
+def the_sandbox_costs_no_speed(bench: Bench) -> None:
+    """`doord bench` with the unit's own sandbox and without, in turns; the best of each."""
+    command = "/usr/bin/doord bench /srv/obama.jpg --frames 150 --json"
     inside, outside = [], []
     for _ in range(4):
-        bench.machine.run("systemctl", "start", "doord-bench.service", code=0, within_s=120)
+        _inside(bench, "doord-bench", command)
         inside.append(_total_ms((bench.shared / "inside").read_text()))
         done = bench.machine.run(*command.split(), code=0, within_s=120)
         outside.append(_total_ms(done.stdout))
@@ -414,6 +448,7 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     a_link_that_hangs_is_replaced,
     the_key_is_a_file_of_roots,
     the_key_is_a_credential,
+    a_cameras_decoder_shuts_itself_in,
     the_sandbox_costs_no_speed,
     the_collector_runs_as_nobody,
 ]

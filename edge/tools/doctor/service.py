@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from edge import __version__
-from edge.config import is_simulated
+from edge.config import is_device
 from edge.door.chips import find
 from edge.errors import LineError
 from edge.tools.doctor.finding import Said, fail, note, ok, warn
@@ -126,7 +126,7 @@ def _devices(patient: Patient) -> list[Path]:
         return []
     source = str(config.camera.source)
     found = []
-    if not is_simulated(source) and "://" not in source:
+    if is_device(source):
         found.append(Path(f"/dev/video{source}" if source.isdecimal() else source))
     if config.readers.wedge:
         found.append(Path(config.readers.wedge.device))

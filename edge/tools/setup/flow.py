@@ -141,7 +141,13 @@ def _show(talk: Terminal) -> Found:
     found = Found(devices.cameras(), devices.chips())
     talk.say("Cameras:")
     talk.say(*(f"  {i} {camera.source} ({camera.card})" for i, camera in enumerate(found.cameras, 1)))
-    talk.say(*([] if found.cameras else ["  none; one on the network is http://..."]))
+    talk.say(
+        *(
+            []
+            if found.cameras
+            else ["  none here; a Pi's own is picamera2, one on the network https://... or rtsps://..."]
+        )
+    )
     talk.say("GPIO chips:")
     talk.say(*(f"  {devices.chip_words(chip)}" for chip in found.chips))
     talk.say(*([] if found.chips else ["  none that may be opened here"]), "")

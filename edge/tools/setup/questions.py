@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge.config import parse_config
+from edge.config import is_plain, parse_config
 from edge.door.chips import ChipLines
 from edge.errors import ConfigError
 from edge.tools.doctor.boot import HEADER_CHIPS
@@ -37,6 +37,7 @@ class Question:
     words: str
     default: Callable[[Found], str | None] = lambda _found: None  # None: somebody has to say
     only_if: str = ""  # asked only where this path has a value
+    when: Callable[[Data], bool] = lambda _data: True  # ... and the answers so far say so
     convert: Callable[[str], object] = str
 
 
@@ -49,6 +50,12 @@ def _seconds(answer: str) -> object:
         return float(answer) if "." in answer else int(answer)
     except ValueError:
         raise ValueError(f"expected seconds, got {answer!r:.40}") from None
+
+
+def _consent(answer: str) -> object:
+    if answer not in ("yes", "no"):
+        raise ValueError(f"expected yes or no, got {answer!r:.40}")
+    return answer == "yes"
 
 
 def _said(word: str) -> Callable[[Found], str]:
@@ -74,7 +81,23 @@ def _likely_chip(found: Found) -> str | None:
 QUESTIONS: tuple[Question, ...] = (
     Question("site", "site", "Site, an id such as hq", _said("hq")),
     Question("door", "door_id", "This door, an id such as front", _host_name),
-    Question("camera", "camera.source", "Camera: number of the list, device, or http://...", _first_camera),
+    Question(
+        "camera", "camera.source", "Camera: number of the list, device, picamera2, or URL", _first_camera
+    ),
+    Question(
+        "camera_insecure",
+        "camera.insecure",
+        "Its picture crosses the network readable and forgeable: accept that? (yes; no: give it as TLS)",
+        convert=_consent,
+        when=lambda data: is_plain(get(data, "camera.source")),
+    ),
+    Question(
+        "camera_rotation",
+        "camera.rotation",
+        "Degrees to turn its picture clockwise: 0, 90, 180, 270",
+        _said("0"),
+        convert=_number,
+    ),
     Question("chip", "door.relay.chip", "GPIO chip of the relay: label:..., or a device", _likely_chip),
     Question("relay_line", "door.relay.line", "Relay: line, as an offset or name:LINE", convert=_number),
     Question("relay_active", "door.relay.active", "Relay: level that unlocks, high or low", _said("high")),
@@ -85,7 +108,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "broker", "mqtt.host", "Broker's name, or none (a door of a site: none, doord join)", _said(_NONE)
     ),
-    Question("broker_port", "mqtt.port", "Broker's port", _said("8883"), "mqtt.host", _number),
+    Question("broker_port", "mqtt.port", "Broker's port", _said("8883"), "mqtt.host", convert=_number),
     Question(
         "broker_ca", "mqtt.tls.ca", "Broker: file of its CA, or none: no TLS", _said(_NONE), "mqtt.host"
     ),
@@ -116,7 +139,7 @@ KEYS: dict[str, str] = {question.key: question.words for question in QUESTIONS} 
 def ask_all(talk: Talk, data: Data, found: Found) -> Data:
     """The data with all answers. What stood there before is the default. Raises ConfigError."""
     for question in QUESTIONS:
-        if question.only_if and get(data, question.only_if) is None:
+        if (question.only_if and get(data, question.only_if) is None) or not question.when(data):
             continue
         before = get(data, question.path)
         default = question.default(found) if before is None else str(before)
@@ -136,6 +159,8 @@ def _judge(question: Question, data: Data, found: Found) -> Callable[[str], obje
         trial = _answered(question, data, value)
         for path, stand_in in _STAND_IN:
             trial = trial if get(trial, path) is not None else put(trial, path, stand_in)
+        if question.key == "camera" and is_plain(str(value)):
+            trial = put(trial, "camera.insecure", True)  # asked next
         if question.key == "broker_cert" and value is not None:
             trial = put(trial, "mqtt.tls.key", "asked next")
         try:
