@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import importlib.util
 import json
+import os
 import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -244,3 +250,130 @@ def test_the_upgrade_without_root_says_so(
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / "deploy" / "upgrading"), run_name="__main__")
     assert (end.value.code, capsys.readouterr().err) == (1, "upgrade: expected root: sudo\n")
+
+
+# How it is called
+
+
+@pytest.fixture
+def upgrading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`deploy/upgrading` as a program, with all its paths below a folder, run by root."""
+    spec = importlib.util.spec_from_file_location("upgrading", ROOT / "deploy/upgrading/__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    room = tmp_path / "doord-upgrade"
+    monkeypatch.setattr(program, "ROOM", room)
+    for name in ("TRIAL", "RESULT", "NEW", "OLD", "TREE", "UNIT", "WANTED"):
+        monkeypatch.setattr(program, name, room / getattr(program, name).name)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(program, "installed", lambda: a_package())
+    monkeypatch.setattr(sys, "argv", ["upgrade", str(tmp_path / "doord.deb")])
+    return program
+
+
+def a_package() -> package.Package:
+    return package.Package("1.0+py311", "amd64", ("python3.11",), "1", 10)
+
+
+def an_installed_doord(folder: Path, monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """dpkg tells of a package of two files; those that are missing are only listed."""
+    names = ["/.", *(str(folder / "lib" / name) for name in ("a.py", "b.txt"))]
+    (folder / "lib").mkdir()
+    for name in names[1:]:
+        if Path(name).name not in missing:
+            Path(name).write_text("x")
+    control = (
+        "Package: doord\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <n@localhost>\nDescription: d"
+    )
+    told = {"--status": control, "--listfiles": "\n".join(names), "--control-path": ""}
+
+    def run(*command: str, **_: object) -> subprocess.CompletedProcess[str]:
+        if command[0] == "dpkg-query":
+            return subprocess.CompletedProcess(command, 0, told[command[1]], "")
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    monkeypatch.setattr(package, "run", run)
+
+
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+
+
+@needs_dpkg
+def test_the_way_back_has_folders_that_everybody_may_enter_whatever_root_s_umask(
+    upgrading: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_installed_doord(tmp_path, monkeypatch)
+    monkeypatch.setattr(
+        upgrading, "upgrade", lambda *_: package.repack(tmp_path / "old.deb", tmp_path / "tree")
+    )
+    before = os.umask(0o077)
+    try:
+        upgrading.main()
+    finally:
+        os.umask(before)
+    told = subprocess.run(["dpkg-deb", "--contents", tmp_path / "old.deb"], capture_output=True, text=True)
+    folders = [line for line in told.stdout.splitlines() if line.startswith("d")]
+    assert folders, told.stderr
+    assert [line for line in folders if not line.startswith("drwxr-xr-x")] == []
+
+
+@needs_dpkg
+def test_the_way_back_is_made_though_a_system_keeps_no_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_installed_doord(tmp_path, monkeypatch, "b.txt")
+    package.repack(tmp_path / "old.deb", tmp_path / "tree")
+    told = subprocess.run(["dpkg-deb", "--contents", tmp_path / "old.deb"], capture_output=True, text=True)
+    assert "a.py" in told.stdout
+    assert "b.txt" not in told.stdout
+
+
+def test_a_second_upgrade_does_not_take_what_the_first_lays_ready(
+    upgrading: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    upgrading.ROOM.mkdir()
+    upgrading.OLD.write_text("the way back")
+    handle = os.open(upgrading.ROOM, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        assert upgrading.main() == 1
+    finally:
+        os.close(handle)
+    words = "upgrade: another installation or upgrade is being made ready: nothing was changed\n"
+    assert capsys.readouterr().err == words
+    assert upgrading.OLD.read_text() == "the way back"
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device: nothing was changed\n"),
+        (KeyboardInterrupt(), "upgrade: ended: run it again\n"),
+    ],
+)
+def test_a_full_disk_and_ctrl_c_end_it_with_one_line_and_leave_nothing(
+    upgrading: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, fault, says: str
+) -> None:
+    def unwrapped(*_: object) -> None:
+        upgrading.TREE.mkdir()
+        (upgrading.TREE / "half").write_text("x")
+        raise fault
+
+    monkeypatch.setattr(upgrading, "unwrapped", unwrapped)
+    assert upgrading.main() == 1
+    said = capsys.readouterr().err
+    assert said.endswith(says)
+    assert said.count("\n") == 1
+    assert list(upgrading.ROOM.iterdir()) == []
+
+
+def test_the_upgrade_leaves_no_bytecode_beside_itself(tmp_path: Path) -> None:
+    """The package does not know of it: it would be left after a purge."""
+    shutil.copy(ROOT / "deploy/upgrade", tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "deploy/upgrading", tmp_path / "upgrading", ignore=ignored)
+    done = subprocess.run([tmp_path / "upgrade", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("__pycache__")) == []

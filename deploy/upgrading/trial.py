@@ -16,6 +16,7 @@ from system import DPKG_S, door_status, dpkg, run, unit_state, write_down
 ROOM = Path("/var/lib/doord-upgrade")
 TRIAL, RESULT = ROOM / "trial.json", ROOM / "result.json"
 NEW, OLD, SAVED, SELF = ROOM / "new.deb", ROOM / "old.deb", ROOM / "state", ROOM / "upgrading"
+TREE = ROOM / "tree"  # what OLD is made of
 UNIT = Path("/etc/systemd/system/doord-upgrade-finish.service")
 WANTED = Path("/etc/systemd/system/multi-user.target.wants/doord-upgrade-finish.service")
 UNIT_TEXT = f"""\
@@ -26,7 +27,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/python3 -I {SELF} --finish
+ExecStart=/usr/bin/python3 -IB {SELF} --finish
 Restart=on-failure
 RestartSec=2
 TimeoutStartSec=15min
