@@ -113,7 +113,12 @@ def test_the_unit_is_judged_by_what_systemd_says(unit, tmp_path, changed, verdic
         (
             {"Result": "exit-code", "ExecMainStatus": "78", "ActiveState": "failed"},
             "fail",
-            "the configuration or a line can't be used (78)",
+            "the configuration can't be used (78)",
+        ),
+        (
+            {"Result": "exit-code", "ExecMainStatus": "69", "ActiveState": "activating", "NRestarts": "9"},
+            "fail",
+            "a line could not be claimed (69)",
         ),
     ],
 )

@@ -19,8 +19,9 @@ _LOOK = "journalctl -u doord -b -n 100"
 # how a run ended: exit codes of doord and of systemd (systemd.exec(5)), results of systemd.service(5)
 _EXITS = {
     "0": "in order",
+    "69": "a line could not be claimed (69), tried again for ever",
     "70": "the door's thread died or hung (70)",
-    "78": "the configuration or a line can't be used (78)",
+    "78": "the configuration can't be used (78)",
     "203": "the command is not there or can't be run (203)",
     "226": "the sandbox could not be made (226)",
 }
@@ -30,6 +31,10 @@ _RESULTS = {
     "signal": "a signal killed it",
     "core-dump": "it crashed",
     "timeout": "it took too long to start or stop",
+}
+_HOPELESS = {
+    "69": "parts lines and devices below: who holds it, is its driver there?",
+    "78": "doord check-config; then systemctl restart doord",
 }
 _ENABLE = "systemctl enable --now doord"
 
@@ -62,8 +67,9 @@ def last_run(patient: Patient) -> Said:
     how = _RESULTS.get(result) or _EXITS.get(code, f"exit code {code}")
     restarts = int(told.get("NRestarts") or 0)
     words = f"last end: {how}; started again by itself {restarts} times"
-    if code == "78" and told.get("ActiveState") != "active":
-        return fail(words, "doord check-config; then the parts lines and owners below")
+    cure = _HOPELESS.get(code)
+    if cure and told.get("ActiveState") != "active":
+        return fail(words, cure)
     if restarts or result not in ("success", ""):
         return warn(words, f"{_LOOK} -p err")
     return ok(words)
