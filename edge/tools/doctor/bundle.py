@@ -23,6 +23,7 @@ import msgspec
 import yaml
 
 from edge import __version__
+from edge.acting import as_owner
 from edge.config import Config, load_config, shown_source
 from edge.disk import write_atomically
 from edge.errors import ConfigError, DoordError
@@ -149,7 +150,7 @@ def _learn(config: Config, known: _Known) -> None:
     mqtt = config.mqtt
     paths = [config.key_path, *([Path(mqtt.password_file)] if mqtt and mqtt.password_file else [])]
     for path in paths:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
+        with contextlib.suppress(OSError, UnicodeDecodeError, DoordError), as_owner(config):
             known.secrets |= set(path.read_text().split())
     source = str(config.camera.source)
     known.secrets |= {part for found in _IN_URL.findall(source) for part in found if part}
@@ -223,7 +224,7 @@ def _statistics(config: Config, known: _Known) -> dict[str, object]:
     if not config.events_path.exists():
         return {"records": 0}
     try:
-        with contextlib.closing(LedgerView(config.events_path)) as view:
+        with as_owner(config), contextlib.closing(LedgerView(config.events_path)) as view:
             told = {"head": view.head.seq, "undelivered": view.undelivered}
             return told | {"bytes": config.events_path.stat().st_size} | _counted(view, known)
     except (DoordError, OSError) as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edge.acting import as_owner
 from edge.clock import believed_by_kernel
 from edge.config import CameraConfig, Config, parse_config, shown_source
 from edge.control import RemoteDesk
@@ -193,7 +194,8 @@ def _latency(
 def _broker(config: Config) -> list[Outcome]:
     """Reached, its certificates, its access rules."""
     try:
-        mqtt = with_broker(config, read_joined(config)).mqtt
+        with as_owner(config):
+            mqtt = with_broker(config, read_joined(config)).mqtt
         if mqtt is None:
             return [untested("broker", "none is configured")]
         reached = broker_trial.reach(mqtt)
