@@ -29,7 +29,7 @@ from machine import Machine, wait_for, write_table  # noqa: E402
 CACHE = HERE.parent.parent / ".cache" / "system"
 CONFIG, STATE, RECORD = "/etc/doord/config.yaml", "/var/lib/doord", "/var/lib/doord/record"
 DROP_IN = "/run/systemd/system/doord.service.d/test.conf"
-UNIT = "doord.service"
+UNIT, COLLECTOR = "doord.service", "doord-collect.service"
 WATCHDOG_S = 10.0  # of the unit
 BEAT_S = 0.5  # the door's loop turns at least this often
 AGAIN_S = 60  # a bound for what is measured, so that a failure ends
@@ -231,7 +231,8 @@ def a_line_that_is_not_there_does_not_leave_the_door_dead(bench: Bench) -> None:
     """It ends with 69 and is started again; an unusable configuration ends with 78 and is not."""
     bench.configure(simulation=False, camera={"source": 0})
     bench.machine.run("systemctl", "start", "--no-block", UNIT, code=0)
-    wait_for(lambda: bench.restarts() >= 1, "it is started again", 30)
+    wait_for(lambda: "not ready: /dev/gpiochip0" in bench.words(), "it says why", 20)
+    wait_for(lambda: bench.restarts() >= 1, "it is started again", AGAIN_S)
     bench.machine.run("systemctl", "stop", UNIT)
     bench.configure(decision={"threshold": 0.9})
     assert bench.machine.run("systemctl", "start", UNIT).returncode != 0
@@ -347,6 +348,23 @@ def the_key_is_a_credential(bench: Bench) -> None:
     bench.stop()
 
 
+def the_key_is_read_with_its_owners_rights(bench: Bench) -> None:
+    """A link of the service's own to a file of root's is no way to have that file as its credential."""
+    machine, plain = bench.machine, f"{STATE}/gallery.key"
+    machine.write("/root/other", "ab" * 32 + "\n")
+    machine.run("chmod", "600", "/root/other", code=0)
+    as_doord = ("setpriv", "--reuid=doord", "--regid=doord", "--clear-groups")
+    machine.run(*as_doord, "ln", "-s", "/root/other", plain, code=0)
+    done = machine.run("/usr/lib/doord/credentials")
+    assert (done.returncode, "can't be read by its folder's owner" in done.stderr) == (1, True), done
+    assert "obama" in machine.run("doord", "gallery", "list", code=0).stdout
+    machine.run("rm", plain, code=0)
+    machine.run("sh", "-c", f"printf 'text\n%064d\n' 0 >{plain}; chown doord {plain}", code=0)
+    assert "expected 64 hex digits" in machine.run("/usr/lib/doord/credentials").stderr
+    machine.run("rm", plain, code=0)
+    bench.note("a link to a file of root's in the key's place", "refused, the key stays")
+
+
 def the_sandbox_costs_no_speed(bench: Bench) -> None:
     """`doord bench` with the unit's own sandbox and without, in turns; the best of each."""
     unit = (HERE.parent.parent / "systemd" / UNIT).read_text()
@@ -387,17 +405,32 @@ def the_collector_runs_as_nobody(bench: Bench) -> None:
     machine.run(*say, "init", "hq", "--time-zone", "Europe/Berlin", "--broker", "127.0.0.1:1", code=0)
     machine.run(*say, "door", "add", "front", "/root/front.door", code=0)
     machine.run(*say, "collector-files", "/var/lib/doord-collect", code=0)
-    machine.run("systemctl", "start", "doord-collect.service", code=0)
+    machine.run("systemctl", "start", COLLECTOR, code=0)
     wait_for(lambda: machine.run("test", "-e", "/var/lib/doord-collect/collected/events.db").returncode == 0,
              "the store is made", 20)  # fmt: skip
-    shown = machine.show("doord-collect.service", "ActiveState", "NRestarts", "MainPID")
-    assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0"), machine.journal(
-        "doord-collect.service"
-    )
-    began = time.monotonic()
-    machine.run("systemctl", "stop", "doord-collect.service", code=0)
+    shown = machine.show(COLLECTOR, "ActiveState", "NRestarts", "MainPID")
+    assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0"), machine.journal(COLLECTOR)
     bench.note("the collector's unit", "active, its store made")
+    began = time.monotonic()
+    machine.run("systemctl", "stop", COLLECTOR, code=0)
     bench.note("systemctl stop of the collector", time.monotonic() - began, 15)
+
+
+def a_collector_that_hangs_is_started_again(bench: Bench) -> None:
+    """By its watchdog, with less patience than the unit's; without a broker it is no less alive."""
+    machine = bench.machine
+    machine.write(f"/run/systemd/system/{COLLECTOR}.d/test.conf", "[Service]\nWatchdogSec=20\n")
+    machine.run("systemctl", "daemon-reload", code=0)
+    machine.run("systemctl", "start", COLLECTOR, code=0)
+    wait_for(lambda: "127.0.0.1:1" in machine.show(COLLECTOR, "StatusText")["StatusText"], "its words", 20)
+    time.sleep(25)
+    assert machine.show(COLLECTOR, "NRestarts")["NRestarts"] == "0", machine.journal(COLLECTOR)
+    machine.run("kill", "-STOP", machine.show(COLLECTOR, "MainPID")["MainPID"], code=0)
+    began = time.monotonic()
+    wait_for(lambda: machine.show(COLLECTOR, "NRestarts")["NRestarts"] == "1", "it is started again", AGAIN_S)
+    wait_for(lambda: machine.show(COLLECTOR, "SubState")["SubState"] == "running", "it is ready", AGAIN_S)
+    bench.note("a collector that hangs: to READY=1 again, WatchdogSec=20", time.monotonic() - began, 35)
+    machine.run("systemctl", "stop", COLLECTOR, code=0)
 
 
 SCENARIOS: list[Callable[[Bench], None]] = [
@@ -414,8 +447,10 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     a_link_that_hangs_is_replaced,
     the_key_is_a_file_of_roots,
     the_key_is_a_credential,
+    the_key_is_read_with_its_owners_rights,
     the_sandbox_costs_no_speed,
     the_collector_runs_as_nobody,
+    a_collector_that_hangs_is_started_again,
 ]
 """In this order: each leaves the door enrolled, stopped or running as the next one finds it."""
 
