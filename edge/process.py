@@ -17,13 +17,15 @@ from edge.config import Config, load_config
 from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
 from edge.errors import LineError
-from edge.journal import said
+from edge.journal import notify, said
 
 log = logging.getLogger(__name__)
 
 EX_UNAVAILABLE = 69  # sysexits(3): a line that can't be claimed; it may come, systemd tries again
 EX_SOFTWARE = 70
-_CLAIM_S = 5.0  # how long a line is waited for: a driver may come late, a process that held it may be dying
+# how long a line is waited for: a driver may come late, a process that held it may be dying. A start for each
+# try of one that never comes wrote 140 MB of journal a day to the card
+_CLAIM_S = 30.0
 _CLAIM_EVERY_S = 1.0
 _END_S = 1.9  # from being told to end, or the door's death, to the end
 
@@ -75,6 +77,7 @@ def _claimed(config: Config, path: Path) -> Daemon | None:
         except LineError as error:
             if str(error) != said_before:
                 log.critical("%s; tried again for %g s", error, _CLAIM_S, extra=said("LineFault"))
+                notify(f"STATUS=not ready: {error}")
             said_before = str(error)
             if time.monotonic() >= until:
                 return None

@@ -127,6 +127,24 @@ def test_how_the_last_run_ended_is_said_in_words(unit, tmp_path, changed, verdic
     assert (found.verdict, says in found.detail) == (verdict, True), found
 
 
+@pytest.mark.parametrize(
+    ("controllers", "told", "verdict", "says"),
+    [
+        ("cpu memory pids", None, "ok", "bounded"),
+        ("cpu pids", None, "warn", "have no memory: MemoryMax= of the unit bounds nothing"),
+        ("cpu memory pids", "device ACL ... Proceeding WITHOUT applying ACL", "warn", "WITHOUT applying ACL"),
+    ],
+)
+def test_what_the_kernel_does_not_enforce_of_the_unit_is_said(
+    unit, tmp_path, controllers, told, verdict, says
+):
+    unit.write("sys/fs/cgroup/cgroup.controllers", controllers)
+    if told:
+        unit.answers["journalctl"] = f"{told}\n"
+    found = service.sandbox(patient(unit, tmp_path, service=ACTIVE))
+    assert (found.verdict, says in found.detail) == (verdict, True), found
+
+
 def test_the_properties_are_asked_of_systemd_once(unit, tmp_path):
     unit.answers["systemctl"] = "".join(f"{key}={value}\n" for key, value in ACTIVE.items())
     found = admit(door_of(tmp_path), PATH, unit.host)

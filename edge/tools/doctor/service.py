@@ -16,6 +16,16 @@ from edge.tools.doctor.patient import UNIT, Check, Patient
 _JOURNAL = ["journalctl", "--unit", UNIT, "--boot", "--quiet", "--no-pager", "--output=json"]
 _FAULTS = [*_JOURNAL, "--priority=err", "--output-fields=MESSAGE,KIND", "--lines=500"]
 _LOOK = "journalctl -u doord -b -n 100"
+_WITHOUT = [
+    "journalctl",
+    "_PID=1",
+    "--boot",
+    "--quiet",
+    "--no-pager",
+    "--output=cat",
+    "--grep=Proceeding WITHOUT",
+]
+_BOUNDS = {"memory": "MemoryMax=", "pids": "TasksMax="}
 # how a run ended: exit codes of doord and of systemd (systemd.exec(5)), results of systemd.service(5)
 _EXITS = {
     "0": "in order",
@@ -141,10 +151,26 @@ def _devices(patient: Patient) -> list[Path]:
     return found
 
 
+def sandbox(patient: Patient) -> Said:
+    """Does the kernel enforce what the unit limits? systemd goes on without; it says so once a boot."""
+    if patient.service.get("LoadState") != "loaded":
+        return note("no unit, no sandbox")
+    controllers = patient.host.text("sys/fs/cgroup/cgroup.controllers").split()
+    missing = [name for name in ("memory", "pids") if controllers and name not in controllers]
+    if missing:
+        words = f"this kernel's groups have no {', '.join(missing)}: {', '.join(_BOUNDS[m] for m in missing)}"
+        return warn(f"{words} of the unit bounds nothing", "cgroup_enable=memory in cmdline.txt, and restart")
+    without = (patient.host.run(_WITHOUT) or "").strip()
+    if without:
+        return warn(without.splitlines()[-1][:200], "a kernel with CONFIG_CGROUP_BPF; deploy/notes/limits.md")
+    return ok("memory and tasks are bounded; systemd left nothing of the unit out that it would tell")
+
+
 CHECKS = (
     Check("unit", unit, _LOOK),
     Check("last run", last_run, _LOOK),
     Check("journal", journal, ""),
     Check("version", version, ""),
     Check("devices", devices, ""),
+    Check("sandbox", sandbox, ""),
 )
