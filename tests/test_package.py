@@ -205,6 +205,26 @@ def test_a_trial_that_was_cut_off_after_its_verdict_is_not_taken_back(
     assert json.loads(trial.RESULT.read_text()) == {"good": True, "words": "doord 2.0+py311 runs"}
 
 
+def test_a_root_that_is_read_only_again_after_a_power_cut_is_written_once_more(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        done.append(" ".join(command))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(trial, "run", run)
+    monkeypatch.setattr(trial, "put_back", lambda _: done.append("put back") or "armed")
+    monkeypatch.setattr(
+        trial.os, "statvfs", lambda _: os.statvfs_result((0, 0, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255))
+    )
+    trial.write_down(trial.TRIAL, vars(a_trial("trying")))
+    trial.finish()
+    steps = [words for words in done if "mount" in words or words == "put back"]
+    assert steps == ["mount -o remount,rw /", "put back", "mount -o remount,ro /"]
+
+
 def test_state_that_was_not_copied_whole_is_never_put_back(
     room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

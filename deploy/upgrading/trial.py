@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -75,6 +77,24 @@ def finish() -> int:
     """The unit's work: begin the trial, or end one that was interrupted."""
     if not TRIAL.exists():
         return 0
+    with _writable():
+        return _finish()
+
+
+@contextlib.contextmanager
+def _writable() -> Iterator[None]:
+    """After a power cut a root that is kept read-only (deploy/notes) is so again, amid the trial."""
+    if not os.statvfs("/").f_flag & os.ST_RDONLY:
+        yield
+        return
+    run("mount", "-o", "remount,rw", "/")
+    try:
+        yield
+    finally:
+        run("mount", "-o", "remount,ro", "/")
+
+
+def _finish() -> int:
     trial = Trial(**json.loads(TRIAL.read_text()))
     if trial.phase == "staged":
         trial = carry_out(_now(trial, "trying"))

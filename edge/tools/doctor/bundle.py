@@ -164,7 +164,7 @@ def _learn_as_far_as_told(path: Path, known: _Known) -> None:
     _statistics(config, known)
 
 
-def _learn_secrets(config: Config, paths: Sequence[str | Path], known: _Known) -> None:
+def _learn_secrets(config: Config, paths: Sequence[str], known: _Known) -> None:
     for path in paths:
         with contextlib.suppress(OSError, UnicodeDecodeError, DoordError), as_owner(config):
             known.secrets |= set(Path(path).read_text().split())
@@ -173,7 +173,7 @@ def _learn_secrets(config: Config, paths: Sequence[str | Path], known: _Known) -
 def _learn(config: Config, known: _Known) -> None:
     """What this door knows of people and secrets, to be found in any text."""
     mqtt = config.mqtt
-    paths = [config.key_path, *([mqtt.password_file] if mqtt and mqtt.password_file else [])]
+    paths = [str(config.key_path), *([mqtt.password_file] if mqtt and mqtt.password_file else [])]
     _learn_secrets(config, paths, known)
     source = str(config.camera.source)
     known.secrets |= {part for found in _IN_URL.findall(source) for part in found if part}
