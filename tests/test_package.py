@@ -205,6 +205,19 @@ def test_a_trial_that_was_cut_off_after_its_verdict_is_not_taken_back(
     assert json.loads(trial.RESULT.read_text()) == {"good": True, "words": "doord 2.0+py311 runs"}
 
 
+@pytest.mark.parametrize(("runs", "how"), [("1.0", "restart"), ("2.0", "start"), (None, "start")])
+def test_a_new_version_is_tried_though_the_package_was_not_allowed_to_start_it(
+    runs: str | None, how: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, ...]] = []
+    monkeypatch.setattr(trial, "run", lambda *command: done.append(command))
+    monkeypatch.setattr(trial, "dpkg", lambda *_: True)
+    monkeypatch.setattr(trial, "door_status", lambda: {"version": runs})
+    monkeypatch.setattr(trial, "watch", lambda *_, **__: "")
+    assert trial.carry_out(a_trial("trying")).phase == "good"
+    assert done == [("systemctl", "--no-block", how, "doord.service")]
+
+
 def test_a_root_that_is_read_only_again_after_a_power_cut_is_written_once_more(
     room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

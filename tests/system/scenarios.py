@@ -29,7 +29,7 @@ from machine import Machine, wait_for, write_table  # noqa: E402
 CACHE = HERE.parent.parent / ".cache" / "system"
 CONFIG, STATE, RECORD = "/etc/doord/config.yaml", "/var/lib/doord", "/var/lib/doord/record"
 DROP_IN = "/run/systemd/system/doord.service.d/test.conf"
-UNIT, COLLECTOR = "doord.service", "doord-collect.service"
+UNIT, COLLECTOR, BRIDGE = "doord.service", "doord-collect.service", "doord-bridge.service"
 WATCHDOG_S = 10.0  # of the unit
 BEAT_S = 0.5  # the door's loop turns at least this often
 AGAIN_S = 60  # a bound for what is measured, so that a failure ends
@@ -433,6 +433,24 @@ def a_collector_that_hangs_is_started_again(bench: Bench) -> None:
     machine.run("systemctl", "stop", COLLECTOR, code=0)
 
 
+def the_bridge_waits_for_its_broker(bench: Bench) -> None:
+    """Ready without one, and watched while it waits."""
+    machine = bench.machine
+    told = [f"DOORD_ADMIN_{name}=/root/pass" for name in ("PASSPHRASE_FILE", "ROOT_PASSPHRASE_FILE")]
+    say = ["env", *told, "DOORD_ADMIN_DIR=/root/admin", "doord", "admin"]
+    machine.run(*say, "bridge-files", "/var/lib/doord-bridge", code=0)
+    machine.write(f"/run/systemd/system/{BRIDGE}.d/test.conf", "[Service]\nWatchdogSec=20\n")
+    machine.run("systemctl", "daemon-reload", code=0)
+    began = time.monotonic()
+    machine.run("systemctl", "start", BRIDGE, code=0)
+    bench.note("the bridge's unit without a broker: start to READY=1", time.monotonic() - began, 10)
+    wait_for(lambda: "tried again for ever" in machine.journal(BRIDGE), "it says so", 20)
+    time.sleep(25)
+    shown = machine.show(BRIDGE, "ActiveState", "NRestarts")
+    assert shown == {"ActiveState": "active", "NRestarts": "0"}, machine.journal(BRIDGE)
+    machine.run("systemctl", "stop", BRIDGE, code=0)
+
+
 SCENARIOS: list[Callable[[Bench], None]] = [
     the_units_are_read_without_a_word,
     it_starts_and_is_armed,
@@ -451,6 +469,7 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     the_sandbox_costs_no_speed,
     the_collector_runs_as_nobody,
     a_collector_that_hangs_is_started_again,
+    the_bridge_waits_for_its_broker,
 ]
 """In this order: each leaves the door enrolled, stopped or running as the next one finds it."""
 
