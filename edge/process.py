@@ -16,7 +16,7 @@ from edge import __version__
 from edge.config import Config, load_config
 from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
-from edge.errors import LineError
+from edge.errors import ConfigError, LineError
 from edge.journal import notify, said
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def run(path: Path) -> int:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     config = load_config(path)
+    _refuse_root(Path(config.state_dir))
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
@@ -48,6 +49,16 @@ def run(path: Path) -> int:
         return EX_UNAVAILABLE
     sys.setswitchinterval(SWITCH_S)
     return serve(daemon)
+
+
+def _refuse_root(state: Path) -> None:
+    """Root, who tries the door by hand, would leave files that the service can't open. Raises ConfigError."""
+    owner = state.stat().st_uid if state.is_dir() else 0
+    if os.geteuid() == 0 and owner != 0:
+        raise ConfigError(
+            f"{state}: expected to run as its owner, user {owner}, got root: "
+            "systemctl start doord, or doord run as that user"
+        )
 
 
 def serve(daemon: Daemon) -> int:

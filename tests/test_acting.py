@@ -85,6 +85,14 @@ def test_a_key_that_is_a_credential_is_there_while_root_acts(site, tmp_path, mon
     assert not folder.exists()
 
 
+def test_root_who_tries_the_door_by_hand_is_told_how_before_he_leaves_files_of_his_own(site, tmp_path):
+    done = site.doord("run", code=78)
+    assert (
+        f"expected to run as its owner, user {OWNER.pw_uid}, got root: systemctl start doord" in done.stderr
+    )
+    assert owners(tmp_path / "state") == {}
+
+
 def kept_as_credential(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
     """As deploy/install leaves a door: its key is root's, and no more where it was."""
     monkeypatch.setattr("edge.acting._KEPT", (tmp_path / "state/gallery.key").rename(tmp_path / "kept"))
