@@ -425,7 +425,7 @@ def a_collector_that_hangs_is_started_again(bench: Bench) -> None:
     wait_for(lambda: "127.0.0.1:1" in machine.show(COLLECTOR, "StatusText")["StatusText"], "its words", 20)
     time.sleep(25)
     assert machine.show(COLLECTOR, "NRestarts")["NRestarts"] == "0", machine.journal(COLLECTOR)
-    machine.run("kill", "-STOP", machine.show(COLLECTOR, "MainPID")["MainPID"], code=0)
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", COLLECTOR, code=0)
     began = time.monotonic()
     wait_for(lambda: machine.show(COLLECTOR, "NRestarts")["NRestarts"] == "1", "it is started again", AGAIN_S)
     wait_for(lambda: machine.show(COLLECTOR, "SubState")["SubState"] == "running", "it is ready", AGAIN_S)
