@@ -402,6 +402,25 @@ def test_a_full_disk_and_ctrl_c_end_it_with_one_line_and_leave_nothing(
     assert list(upgrading.ROOM.iterdir()) == []
 
 
+def test_the_upgrade_takes_nothing_of_the_callers_environment(tmp_path: Path) -> None:
+    """Such as `sudo -E` brings along."""
+    shutil.copy(ROOT / "deploy/upgrade", tmp_path)
+    (tmp_path / "upgrading").mkdir()
+    (tmp_path / "upgrading/__main__.py").write_text("import os\nprint(*sorted(os.environ))")
+    odd = {**os.environ, "TMPDIR": "/none", "PYTHONHOME": "/none", "DPKG_ROOT": "/none", "PATH": "/usr/bin"}
+    done = subprocess.run([tmp_path / "upgrade"], env=odd, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "LC_ALL PATH\n"), done.stderr
+
+
+@needs_dpkg
+def test_what_dpkg_says_of_a_package_it_can_not_read_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    an_installed_doord(tmp_path, monkeypatch)
+    package.repack(tmp_path / "old.deb", tmp_path / "tree")
+    with pytest.raises(Refused, match=r"dpkg-deb can't read the package: .*none"):
+        package.read_package(tmp_path / "old.deb")
+
+
 def test_the_upgrade_leaves_no_bytecode_beside_itself(tmp_path: Path) -> None:
     """The package does not know of it: it would be left after a purge."""
     shutil.copy(ROOT / "deploy/upgrade", tmp_path)

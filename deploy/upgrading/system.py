@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 
 DPKG_S = 600.0
-# `su` without `-` leaves root without /usr/sbin, and dpkg refuses
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MIB = 2**20
 
 
@@ -34,7 +32,7 @@ def door_status() -> dict[str, object]:
 def dpkg(*arguments: object) -> bool:
     """Run dpkg, waiting for another's lock; whether it did it."""
     until = time.monotonic() + DPKG_S
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "PATH": PATH}
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     while True:
         done = subprocess.run(
             ["dpkg", "--force-confold", *map(str, arguments)],
