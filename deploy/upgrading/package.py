@@ -91,9 +91,7 @@ def read_package(deb: Path) -> Package:
     done = run("dpkg-deb", "--field", str(deb), *fields)
     said = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
     if done.returncode:
-        raise Refused(
-            f"dpkg-deb can't read the package: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}"
-        )
+        raise Refused(f"dpkg-deb can't read the package: {' '.join(done.stderr.split())}")
     if said.get("Package") != "doord":
         raise Refused(f"expected the package doord, got {said.get('Package', 'another file')}")
     return _package(said)
