@@ -72,7 +72,8 @@ def _key() -> bytes | None:
     """The credential, by root. Raises GalleryKeyError."""
     if not _SEALED.exists():
         return _KEPT.read_bytes() if _KEPT.exists() else None
-    command = ["systemd-creds", "decrypt", f"--name={CREDENTIAL}", str(_SEALED), "-"]
+    # the option first: with POSIXLY_CORRECT in the environment it would be taken for a file behind the verb
+    command = ["systemd-creds", f"--name={CREDENTIAL}", "decrypt", str(_SEALED), "-"]
     try:
         done = subprocess.run(  # noqa: S603  # the system's own, by root
             command, capture_output=True, timeout=_DECRYPT_S, check=False, stdin=subprocess.DEVNULL

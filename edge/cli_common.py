@@ -43,12 +43,16 @@ def daemon_socket(options: argparse.Namespace) -> Path:
     """Where the running daemon listens; also while the file on the disk can't be used, which it refused.
 
     Raises:
-        ConfigError: the file can't be used, and no daemon listens in the usual place either.
+        ConfigError: the file can't be used, and no daemon listens in the usual place either, or not for us.
     """
     try:
         return Path(configured(options).socket)
-    except ConfigError:
-        if not DEFAULT_SOCKET.exists():
+    except ConfigError as error:
+        try:
+            there = DEFAULT_SOCKET.exists()
+        except PermissionError:
+            raise ConfigError(f"{error}: as root, or in the group doord") from None
+        if not there:
             raise
         return DEFAULT_SOCKET
 

@@ -293,7 +293,8 @@ class LocalTuner:
 def origin_of(config: Config, texture: Texture) -> Origin:
     """This door's eyes as they are now."""
     camera = config.camera
-    return Origin(str(camera.source), camera.width, camera.height, texture.words)
+    view = f"{camera.rotation} degrees, {', '.join(f'{part:g}' for part in camera.region)}"
+    return Origin(str(camera.source), camera.width, camera.height, view, texture.words)
 
 
 def taker(texture: Texture) -> Callable[[Frame, Look], Features | None]:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 from door_site import Site
+from published import Published, joined_bundle_file
+from repository import Repository
 
 from edge.acting import as_owner
 from edge.config import load_config
 from edge.errors import GalleryKeyError
+from edge.joined import join
 from edge.keys import key_of
+from edge.tools.doctor import door, link
+from edge.tools.doctor.patient import Patient
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as another")
 OWNER = pwd.getpwnam("nobody")
@@ -78,6 +83,38 @@ def test_a_key_that_is_a_credential_is_there_while_root_acts(site, tmp_path, mon
         assert key_of(config).key() == bytes.fromhex("ab" * 32)
     assert "CREDENTIALS_DIRECTORY" not in os.environ
     assert not folder.exists()
+
+
+def test_root_who_tries_the_door_by_hand_is_told_how_before_he_leaves_files_of_his_own(site, tmp_path):
+    done = site.doord("run", code=78)
+    assert (
+        f"expected to run as its owner, user {OWNER.pw_uid}, got root: systemctl start doord" in done.stderr
+    )
+    assert owners(tmp_path / "state") == {}
+
+
+def kept_as_credential(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
+    """As deploy/install leaves a door: its key is root's, and no more where it was."""
+    monkeypatch.setattr("edge.acting._KEPT", (tmp_path / "state/gallery.key").rename(tmp_path / "kept"))
+    monkeypatch.setattr("edge.acting._SEALED", tmp_path / "none")
+    return Patient(load_config(site.path), site.path)
+
+
+def test_doctor_counts_the_cards_of_a_door_whose_key_is_a_credential(site, tmp_path, monkeypatch):
+    site.doord("card", "add", "--subject", "obama", "--number", "12345")
+    found = door.readers(kept_as_credential(site, tmp_path, monkeypatch))
+    assert (found.verdict, found.detail) == ("ok", "no card reader is configured; 1 cards")
+
+
+def test_doctor_knows_the_broker_and_the_site_of_a_door_whose_key_is_a_credential(
+    site, tmp_path, monkeypatch
+):
+    pem = {"ca": "the ca", "certificate": "the certificate", "certificate_key": "the key"}
+    bundle = Published(Repository()).bundle(1883, **pem)
+    join(load_config(site.path), joined_bundle_file(bundle, tmp_path / "front.door"))
+    patient = kept_as_credential(site, tmp_path, monkeypatch)
+    assert link._broker(patient.config).port == 1883
+    assert link.news(patient).detail == "nothing of site hq is in force yet"
 
 
 def test_a_credential_that_can_not_be_decrypted_is_named(site, tmp_path, monkeypatch):

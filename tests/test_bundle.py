@@ -133,6 +133,19 @@ def test_none_of_what_was_planted_comes_out(planted, bundle):
         assert not re.search(rb"(?<![a-z])eve(?![a-z])", content), name
 
 
+def test_nor_does_any_of_it_where_the_configuration_can_not_be_used(planted, tmp_path):
+    """Which is when a bundle is asked for."""
+    site, host, secrets = planted
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{site.path.read_text()}\nthreshold: a typo\n")
+    findings = [Finding("lines", "fail", f"subjects.walter: bad; {OFFICER}; eve", "mend it")]
+    write_bundle(tmp_path / "b.tar.gz", path, findings, host)
+    for name, content in opened(tmp_path / "b.tar.gz").items():
+        leaked = [what for what, secret in secrets.items() if secret in content]
+        assert (name, leaked) == (name, [])
+        assert not re.search(rb"(?<![a-z])eve(?![a-z])", content), name
+
+
 def test_the_log_can_still_be_followed(bundle):
     records = [json.loads(line) for line in bundle["journal.jsonl"].splitlines()]
     assert records[0]["MESSAGE"] == "AccessGranted: subject-1, distance 0.41, 3 frames"

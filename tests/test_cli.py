@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -120,8 +123,26 @@ def test_a_relay_that_can_not_be_claimed_ends_the_start_so_that_systemd_tries_ag
     site = Site(tmp_path, simulation=False, camera={"source": "0"})
     site.config["door"]["relay"] = {"line": 3, "chip": "/dev/gpiochip77"}
     site.write()
-    done = site.doord("run", code=69)
-    assert done.stderr.count("/dev/gpiochip77") == 1
+    soon = (
+        f"from edge import cli, process; process._CLAIM_S = 2.0; exit(cli.main(['run', '-c', '{site.path}']))"
+    )
+    done = subprocess.run([sys.executable, "-c", soon], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("/dev/gpiochip77")) == (69, 1)
+
+
+class Closed(type(Path())):
+    """In a folder that this user may not enter."""
+
+    def exists(self, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+
+def test_who_may_read_nothing_of_the_door_is_told_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("edge.cli_common.DEFAULT_SOCKET", Closed("/run/doord/control.sock"))
+    path = tmp_path / "none.yaml"
+    assert main(["status", "-c", str(path)]) == 78
+    said = f"doord: {path}: No such file or directory: as root, or in the group doord\n"
+    assert capsys.readouterr().err == said
 
 
 def test_check_config_finds_no_mistake_in_a_good_file(site, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -107,6 +108,34 @@ def test_events_are_stored_and_then_acknowledged_by_the_sites_key(tmp_path, brok
     payload, _ = dsse.opened(door.acks[-1], orders.ACK_TYPE, keys_of(roster.signer), orders.MAX_ACK_BYTES)
     ack = orders.decode_ack(payload)
     assert (ack.site, ack.door, ack.prev) == ("hq", "front", numbered.head.prev)
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """systemd, where it listens: what was told it since it was asked last."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(PATIENCE_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield lambda: listening.recv(4096).decode()
+
+
+def heard(manager: Callable[[], str], *wanted: str) -> None:
+    """Each of these in turn, whatever comes between."""
+    for words in wanted:
+        while not manager().startswith(words):
+            pass
+
+
+def test_systemd_hears_that_the_collector_is_ready_and_turns_with_the_broker_and_without(
+    tmp_path, broker, manager
+):
+    where = f"STATUS=broker 127.0.0.1:{broker.port}: "
+    with collecting(tmp_path / "s" / "e.db", FixedRoster(broker.port)):
+        heard(manager, "READY=1", f"{where}connected", "WATCHDOG=1", "WATCHDOG=1")
+        broker.stop()
+        heard(manager, where, "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1")
+    heard(manager, "STOPPING=1")
 
 
 def last_ack(door: Door, roster: FixedRoster) -> int:

@@ -122,12 +122,35 @@ def test_the_unit_is_judged_by_what_systemd_says(unit, tmp_path, changed, verdic
         (
             {"Result": "exit-code", "ExecMainStatus": "78", "ActiveState": "failed"},
             "fail",
-            "the configuration or a line can't be used (78)",
+            "the configuration can't be used (78)",
+        ),
+        (
+            {"Result": "exit-code", "ExecMainStatus": "69", "ActiveState": "activating", "NRestarts": "9"},
+            "fail",
+            "a line could not be claimed (69)",
         ),
     ],
 )
 def test_how_the_last_run_ended_is_said_in_words(unit, tmp_path, changed, verdict, says):
     found = service.last_run(patient(unit, tmp_path, service=ACTIVE | changed))
+    assert (found.verdict, says in found.detail) == (verdict, True), found
+
+
+@pytest.mark.parametrize(
+    ("controllers", "told", "verdict", "says"),
+    [
+        ("cpu memory pids", None, "ok", "bounded"),
+        ("cpu pids", None, "warn", "have no memory: MemoryMax= of the unit bounds nothing"),
+        ("cpu memory pids", "device ACL ... Proceeding WITHOUT applying ACL", "warn", "WITHOUT applying ACL"),
+    ],
+)
+def test_what_the_kernel_does_not_enforce_of_the_unit_is_said(
+    unit, tmp_path, controllers, told, verdict, says
+):
+    unit.write("sys/fs/cgroup/cgroup.controllers", controllers)
+    if told:
+        unit.answers["journalctl"] = f"{told}\n"
+    found = service.sandbox(patient(unit, tmp_path, service=ACTIVE))
     assert (found.verdict, says in found.detail) == (verdict, True), found
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import importlib.util
 import json
+import os
 import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -199,6 +205,39 @@ def test_a_trial_that_was_cut_off_after_its_verdict_is_not_taken_back(
     assert json.loads(trial.RESULT.read_text()) == {"good": True, "words": "doord 2.0+py311 runs"}
 
 
+@pytest.mark.parametrize(("runs", "how"), [("1.0", "restart"), ("2.0", "start"), (None, "start")])
+def test_a_new_version_is_tried_though_the_package_was_not_allowed_to_start_it(
+    runs: str | None, how: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, ...]] = []
+    monkeypatch.setattr(trial, "run", lambda *command: done.append(command))
+    monkeypatch.setattr(trial, "dpkg", lambda *_: True)
+    monkeypatch.setattr(trial, "door_status", lambda: {"version": runs})
+    monkeypatch.setattr(trial, "watch", lambda *_, **__: "")
+    assert trial.carry_out(a_trial("trying")).phase == "good"
+    assert done == [("systemctl", "--no-block", how, "doord.service")]
+
+
+def test_a_root_that_is_read_only_again_after_a_power_cut_is_written_once_more(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        done.append(" ".join(command))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(trial, "run", run)
+    monkeypatch.setattr(trial, "put_back", lambda _: done.append("put back") or "armed")
+    monkeypatch.setattr(
+        trial.os, "statvfs", lambda _: os.statvfs_result((0, 0, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255))
+    )
+    trial.write_down(trial.TRIAL, vars(a_trial("trying")))
+    trial.finish()
+    steps = [words for words in done if "mount" in words or words == "put back"]
+    assert steps == ["mount -o remount,rw /", "put back", "mount -o remount,ro /"]
+
+
 def test_state_that_was_not_copied_whole_is_never_put_back(
     room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,3 +283,149 @@ def test_the_upgrade_without_root_says_so(
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / "deploy" / "upgrading"), run_name="__main__")
     assert (end.value.code, capsys.readouterr().err) == (1, "upgrade: expected root: sudo\n")
+
+
+# How it is called
+
+
+@pytest.fixture
+def upgrading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`deploy/upgrading` as a program, with all its paths below a folder, run by root."""
+    spec = importlib.util.spec_from_file_location("upgrading", ROOT / "deploy/upgrading/__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    room = tmp_path / "doord-upgrade"
+    monkeypatch.setattr(program, "ROOM", room)
+    for name in ("TRIAL", "RESULT", "NEW", "OLD", "TREE", "UNIT", "WANTED"):
+        monkeypatch.setattr(program, name, room / getattr(program, name).name)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(program, "installed", lambda: a_package())
+    monkeypatch.setattr(sys, "argv", ["upgrade", str(tmp_path / "doord.deb")])
+    return program
+
+
+def a_package() -> package.Package:
+    return package.Package("1.0+py311", "amd64", ("python3.11",), "1", 10)
+
+
+def an_installed_doord(folder: Path, monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """dpkg tells of a package of two files; those that are missing are only listed."""
+    names = ["/.", *(str(folder / "lib" / name) for name in ("a.py", "b.txt"))]
+    (folder / "lib").mkdir()
+    for name in names[1:]:
+        if Path(name).name not in missing:
+            Path(name).write_text("x")
+    control = (
+        "Package: doord\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <n@localhost>\nDescription: d"
+    )
+    told = {"--status": control, "--listfiles": "\n".join(names), "--control-path": ""}
+
+    def run(*command: str, **_: object) -> subprocess.CompletedProcess[str]:
+        if command[0] == "dpkg-query":
+            return subprocess.CompletedProcess(command, 0, told[command[1]], "")
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    monkeypatch.setattr(package, "run", run)
+
+
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+
+
+@needs_dpkg
+def test_the_way_back_has_folders_that_everybody_may_enter_whatever_root_s_umask(
+    upgrading: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_installed_doord(tmp_path, monkeypatch)
+    monkeypatch.setattr(
+        upgrading, "upgrade", lambda *_: package.repack(tmp_path / "old.deb", tmp_path / "tree")
+    )
+    before = os.umask(0o077)
+    try:
+        upgrading.main()
+    finally:
+        os.umask(before)
+    told = subprocess.run(["dpkg-deb", "--contents", tmp_path / "old.deb"], capture_output=True, text=True)
+    folders = [line for line in told.stdout.splitlines() if line.startswith("d")]
+    assert folders, told.stderr
+    assert [line for line in folders if not line.startswith("drwxr-xr-x")] == []
+
+
+@needs_dpkg
+def test_the_way_back_is_made_though_a_system_keeps_no_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_installed_doord(tmp_path, monkeypatch, "b.txt")
+    package.repack(tmp_path / "old.deb", tmp_path / "tree")
+    told = subprocess.run(["dpkg-deb", "--contents", tmp_path / "old.deb"], capture_output=True, text=True)
+    assert "a.py" in told.stdout
+    assert "b.txt" not in told.stdout
+
+
+def test_a_second_upgrade_does_not_take_what_the_first_lays_ready(
+    upgrading: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    upgrading.ROOM.mkdir()
+    upgrading.OLD.write_text("the way back")
+    handle = os.open(upgrading.ROOM, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        assert upgrading.main() == 1
+    finally:
+        os.close(handle)
+    words = "upgrade: another installation or upgrade is being made ready: nothing was changed\n"
+    assert capsys.readouterr().err == words
+    assert upgrading.OLD.read_text() == "the way back"
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device: nothing was changed\n"),
+        (KeyboardInterrupt(), "upgrade: ended: run it again\n"),
+    ],
+)
+def test_a_full_disk_and_ctrl_c_end_it_with_one_line_and_leave_nothing(
+    upgrading: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, fault, says: str
+) -> None:
+    def unwrapped(*_: object) -> None:
+        upgrading.TREE.mkdir()
+        (upgrading.TREE / "half").write_text("x")
+        raise fault
+
+    monkeypatch.setattr(upgrading, "unwrapped", unwrapped)
+    assert upgrading.main() == 1
+    said = capsys.readouterr().err
+    assert said.endswith(says)
+    assert said.count("\n") == 1
+    assert list(upgrading.ROOM.iterdir()) == []
+
+
+def test_the_upgrade_takes_nothing_of_the_callers_environment(tmp_path: Path) -> None:
+    """Such as `sudo -E` brings along."""
+    shutil.copy(ROOT / "deploy/upgrade", tmp_path)
+    (tmp_path / "upgrading").mkdir()
+    (tmp_path / "upgrading/__main__.py").write_text("import os\nprint(*sorted(os.environ))")
+    odd = {**os.environ, "TMPDIR": "/none", "PYTHONHOME": "/none", "DPKG_ROOT": "/none", "PATH": "/usr/bin"}
+    done = subprocess.run([tmp_path / "upgrade"], env=odd, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "LC_ALL PATH\n"), done.stderr
+
+
+@needs_dpkg
+def test_what_dpkg_says_of_a_package_it_can_not_read_is_told(tmp_path: Path, monkeypatch) -> None:
+    an_installed_doord(tmp_path, monkeypatch)
+    package.repack(tmp_path / "old.deb", tmp_path / "tree")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(Refused, match=r"dpkg-deb can't read the package: .*No such file"):
+        package.read_package(tmp_path / "old.deb")
+
+
+def test_the_upgrade_leaves_no_bytecode_beside_itself(tmp_path: Path) -> None:
+    """The package does not know of it: it would be left after a purge."""
+    shutil.copy(ROOT / "deploy/upgrade", tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "deploy/upgrading", tmp_path / "upgrading", ignore=ignored)
+    done = subprocess.run([tmp_path / "upgrade", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("__pycache__")) == []

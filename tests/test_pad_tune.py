@@ -396,6 +396,7 @@ def test_a_tuned_model_judges_instead_of_the_texture_whose_score_is_still_told(
     [
         ("camera: {source: '1'}", "camera was 0, and is 1"),
         ("camera: {width: 1280, height: 720}", "width was 640, and is 1280"),
+        ("camera: {rotation: 90}", "view was 0 degrees, 0, 0, 1, 1, and is 90 degrees, 0, 0, 1, 1"),
     ],
 )
 def test_a_model_of_another_camera_is_not_used_and_the_door_says_so(

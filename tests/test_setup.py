@@ -416,6 +416,7 @@ def test_a_real_door_ends_with_a_report_of_what_was_tried_and_what_was_not(on_si
     assert "relay_locked, relay_released" in " ".join(rest.split())  # said by a file, and so it stands there
     for words in UNTOLD:
         assert " ".join(words.split()) in " ".join(rest.split())
+    assert "Presentation attacks: pad.mode is enforce, and no attack was tried" in " ".join(rest.split())
     assert fake.drives[-1] == (17, 0)
     assert not fake.open
 
@@ -424,6 +425,7 @@ def test_the_report_alone_is_made_again_without_touching_the_configuration(on_si
     unit, screen, _ = on_site
     unit.path.write_text(
         "site: hq\ndoor_id: front\ndoor: {relay: {line: 17}} # mine\ncamera: {source: /dev/video0}\n"
+        "pad: {mode: monitor}\n"
     )
     before = unit.path.read_text()
     unit.report.write_text("the one before\n")
@@ -432,6 +434,7 @@ def test_the_report_alone_is_made_again_without_touching_the_configuration(on_si
     report = " ".join(unit.report.read_text().split())
     assert "latency not measured: models and relay have to work first" in report
     assert "use card + face" in report  # 1,500 templates are too many for a face alone
+    assert "Presentation attacks: pad.mode is monitor: a photograph can open this door." in report
     assert unit.path.read_text() == before
     assert unit.report.with_name("commissioning.txt.bak").read_text() == "the one before\n"
 

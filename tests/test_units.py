@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.process import _CLAIM_S
+
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = sorted(p.name for p in SYSTEMD.glob("*.service")) + sorted(p.name for p in SYSTEMD.glob("*.timer"))
 SERVICES = [name for name in UNITS if name.endswith(".service")]
@@ -72,6 +74,21 @@ def test_nothing_hides_cpuinfo_and_nothing_leaves_a_door_dead():
     door = settings("doord.service")
     assert {("StartLimitIntervalSec", "0"), ("Restart", "always"), ("Type", "notify")} <= set(door)
     assert ("ExecStopPost", "/usr/bin/doord-lock") in door
+
+
+def test_a_line_that_never_comes_costs_few_starts_and_is_waited_for_within_the_limit_of_one():
+    door = dict(settings("doord.service"))
+    assert 20 <= _CLAIM_S <= float(door["TimeoutStartSec"]) / 2  # the rest is for models on a slow board
+    assert "69" not in door["RestartPreventExitStatus"].split()
+
+
+def test_the_services_that_wait_for_a_broker_are_watched():
+    for name in ("doord-collect.service", "doord-bridge.service"):
+        assert {("Type", "notify"), ("Restart", "always"), ("WatchdogSec", "60")} <= set(settings(name))
+
+
+def test_what_was_signed_again_but_not_taken_by_the_broker_is_tried_before_tomorrow():
+    assert {("Restart", "on-failure"), ("RestartSec", "1h")} <= set(settings("doord-admin-refresh.service"))
 
 
 def test_a_door_opens_its_own_kinds_of_devices_and_no_others():

@@ -18,17 +18,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from package import Package, compares, fits, installed, read_package, repack, unwrapped
 from system import DPKG_S, MIB, Refused, door_status, dpkg, parsed, run
-from trial import NEW, OLD, RESULT, ROOM, TRIAL, UNIT, WITHIN_S, Trial, finish, stage
+from trial import NEW, OLD, RESULT, ROOM, TREE, TRIAL, UNIT, WANTED, WITHIN_S, Trial, finish, stage
 
 CONFIG = Path("/etc/doord/config.yaml")
 
@@ -43,6 +45,7 @@ def main() -> int:
     options = parser.parse_args()
     if os.geteuid() != 0:
         return _complain("expected root: sudo")
+    os.umask(0o022)  # a hardened root's is stricter: folders of a package have 0755
     if options.finish:
         return finish()
     file = options.file or next(Path(__file__).parent.parent.glob("doord_*.deb"), None)
@@ -52,6 +55,11 @@ def main() -> int:
         return check(file) if options.check else upgrade(file, options.within)
     except Refused as refusal:
         return _complain(f"{refusal}: nothing was changed")
+    except OSError as error:  # a full disk, one that only reads
+        return _complain(f"{error.filename or ROOM}: {error.strerror}: nothing was changed")
+    except KeyboardInterrupt:
+        goes_on = "the trial goes on by itself: journalctl -u doord-upgrade-finish"
+        return _complain(goes_on if TRIAL.exists() else "ended: run it again")
 
 
 def check(file: Path) -> int:
@@ -64,12 +72,12 @@ def check(file: Path) -> int:
 
 def upgrade(file: Path, within_s: float) -> int:
     """Check, lay ready, let the unit try, say what came of it. Raises Refused."""
-    if TRIAL.exists():
-        raise Refused("another upgrade is under way: systemctl status doord-upgrade-finish")
     before = installed()
     if before is None:
         raise Refused("doord is not installed: deploy/install")
     with _room():
+        if TRIAL.exists():
+            raise Refused("another upgrade is under way: systemctl status doord-upgrade-finish")
         new = read_package(unwrapped(file, NEW))
         fits(new)
         if new.version == before.version:
@@ -81,7 +89,7 @@ def upgrade(file: Path, within_s: float) -> int:
             return _only_install(new)
         trial = _plan(before, new, within_s)
         _need_room(before, new, trial)
-        repack(OLD, ROOM / "tree")
+        repack(OLD, TREE)
         stage(trial)
     return follow(trial)
 
@@ -129,16 +137,27 @@ def _need_room(before: Package, new: Package, trial: Trial) -> None:
         raise Refused(f"{ROOM}: expected {needed // MIB} MiB free, got {free // MIB} MiB")
 
 
-class _room(contextlib.AbstractContextManager[None]):  # noqa: N801  # used as a function
-    """The folder for the trial, root's alone; empty again when nothing was begun."""
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    """The folder for the trial, root's alone and one caller's; empty again when nothing was begun.
 
-    def __enter__(self) -> None:
-        ROOM.mkdir(mode=0o700, exist_ok=True)
-
-    def __exit__(self, *_: object) -> None:
+    Raises Refused: another has it.
+    """
+    ROOM.mkdir(mode=0o700, exist_ok=True)
+    handle = os.open(ROOM, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise Refused("another installation or upgrade is being made ready") from None
+    try:
+        yield
+    finally:
         if not TRIAL.exists():
-            for leftover in (NEW, OLD, ROOM / "checked.deb"):
+            shutil.rmtree(TREE, ignore_errors=True)
+            for leftover in (NEW, OLD, ROOM / "checked.deb", WANTED, UNIT):
                 leftover.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _complain(words: str) -> int:

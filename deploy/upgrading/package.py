@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tarfile
@@ -89,7 +90,9 @@ def read_package(deb: Path) -> Package:
     fields = ("Package", "Version", "Architecture", "Depends", "Doord-State-Format", "Installed-Size")
     done = run("dpkg-deb", "--field", str(deb), *fields)
     said = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
-    if done.returncode or said.get("Package") != "doord":
+    if done.returncode:
+        raise Refused(f"dpkg-deb can't read the package: {' '.join(done.stderr.split())}")
+    if said.get("Package") != "doord":
         raise Refused(f"expected the package doord, got {said.get('Package', 'another file')}")
     return _package(said)
 
@@ -150,7 +153,8 @@ def repack(into: Path, tree: Path) -> None:
         shutil.copy(script, tree / "DEBIAN" / Path(script).suffix[1:])
     names = [name for name in run("dpkg-query", "--listfiles", "doord").stdout.splitlines() if name != "/."]
     for name in names:
-        if not Path(name).is_dir():
+        # a system without documents (path-exclude= of dpkg.cfg) has not all that is listed
+        if os.path.lexists(name) and not Path(name).is_dir():
             (tree / name[1:]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, tree / name[1:], follow_symlinks=False)
     done = run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(tree), str(into))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from system import DPKG_S, door_status, dpkg, run, unit_state, write_down
 ROOM = Path("/var/lib/doord-upgrade")
 TRIAL, RESULT = ROOM / "trial.json", ROOM / "result.json"
 NEW, OLD, SAVED, SELF = ROOM / "new.deb", ROOM / "old.deb", ROOM / "state", ROOM / "upgrading"
+TREE = ROOM / "tree"  # what OLD is made of
 UNIT = Path("/etc/systemd/system/doord-upgrade-finish.service")
 WANTED = Path("/etc/systemd/system/multi-user.target.wants/doord-upgrade-finish.service")
 UNIT_TEXT = f"""\
@@ -26,7 +29,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/python3 -I {SELF} --finish
+ExecStart=/usr/bin/python3 -IB {SELF} --finish
 Restart=on-failure
 RestartSec=2
 TimeoutStartSec=15min
@@ -74,6 +77,24 @@ def finish() -> int:
     """The unit's work: begin the trial, or end one that was interrupted."""
     if not TRIAL.exists():
         return 0
+    with _writable():
+        return _finish()
+
+
+@contextlib.contextmanager
+def _writable() -> Iterator[None]:
+    """After a power cut a root that is kept read-only (deploy/notes) is so again, amid the trial."""
+    if not os.statvfs("/").f_flag & os.ST_RDONLY:
+        yield
+        return
+    run("mount", "-o", "remount,rw", "/")
+    try:
+        yield
+    finally:
+        run("mount", "-o", "remount,ro", "/")
+
+
+def _finish() -> int:
     trial = Trial(**json.loads(TRIAL.read_text()))
     if trial.phase == "staged":
         trial = carry_out(_now(trial, "trying"))
@@ -93,7 +114,9 @@ def carry_out(trial: Trial) -> Trial:
         _copy_state(Path(trial.state_dir), SAVED)
     if not dpkg("--install", NEW):
         return _now(trial, "back", why="could not be installed")
-    run("systemctl", "--no-block", "start", "doord.service")
+    # where the machine's policy kept the package from it, the version before runs on
+    before = door_status().get("version") == trial.old.split("+py")[0]
+    run("systemctl", "--no-block", "restart" if before else "start", "doord.service")
     why = watch(trial.new_release, armed=trial.was_armed, within_s=trial.within_s)
     return _now(trial, "back", why=why) if why else _now(trial, "good")
 

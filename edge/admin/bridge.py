@@ -209,7 +209,6 @@ def run(folder: BridgeFolder, stopping: threading.Event, now_utc: Callable[[], d
             with Conversation(folder.mqtt, folder.site, will=(status, b"offline")) as talk:
                 bridge.begin(talk)
                 log.info("connected to %s", folder.mqtt.host, extra=said("BrokerConnected"))
-                notify("READY=1")
                 last_fault = ""
                 _serve(bridge, talk, stopping)
                 talk.keep([(status, b"offline")])
@@ -218,7 +217,8 @@ def run(folder: BridgeFolder, stopping: threading.Event, now_utc: Callable[[], d
                 log.error("%s; tried again for ever", error, extra=said("BrokerFault"))
             last_fault = str(error)
 
-    broker.keep_trying(attempt, stopping, _RETRY_S)
+    notify("READY=1")  # a broker that is away is waited for, and no fault of the bridge
+    broker.keep_trying(attempt, stopping, _RETRY_S, lambda: notify("WATCHDOG=1"))
     notify("STOPPING=1")
 
 

@@ -24,6 +24,7 @@ from edge.admin.reports import door_of
 from edge.admin.status import SILENT_S
 from edge.admin.store import EventStore, Finding
 from edge.errors import AdminError, GalleryError, LinkError, PayloadError
+from edge.journal import notify
 from edge.link import broker, dsse, orders, wire
 from edge.link.client import BoundedClient
 
@@ -70,6 +71,11 @@ _Item: TypeAlias = Message | _Up | _Down
 
 def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+def _alive() -> None:
+    """To the watchdog of the collector's unit: the thread that stores turns."""
+    notify("WATCHDOG=1")
 
 
 class Collector:
@@ -129,7 +135,9 @@ class Collector:
             LinkError: with `once`, the broker can't be reached.
         """
         if not once:
-            broker.keep_trying(lambda: self._attempt(stopping), stopping, self._retry_s)
+            notify("READY=1")  # what comes can be stored; whether the broker is there STATUS= says
+            broker.keep_trying(lambda: self._attempt(stopping), stopping, self._retry_s, _alive)
+            notify("STOPPING=1")
             return
         why = None if stopping.is_set() else self._connection(stopping, once)
         if why:
@@ -140,6 +148,7 @@ class Collector:
         """One connection, and once why it ended."""
         why = self._connection(stopping, once=False)
         if why:
+            notify(f"STATUS={self._where}: {why}")
             self._say_once(f"{self._where}: {why}; tried again for ever, doors keep what is not acknowledged")
 
     def _connection(self, stopping: threading.Event, once: bool) -> str | None:
@@ -162,6 +171,7 @@ class Collector:
         patience = time.monotonic() + broker.CONNACK_S
         quiet_since = time.monotonic()
         while not stopping.is_set():
+            _alive()
             batch, why = self._gather()
             if batch:
                 quiet_since = time.monotonic()
@@ -199,6 +209,7 @@ class Collector:
 
     def _on_up(self, session: _Session) -> None:
         log.info("%s: connected", self._where)
+        notify(f"STATUS={self._where}: connected")
         self._said.clear()
         self._session = session
         self._up_since = time.monotonic()

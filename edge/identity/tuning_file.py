@@ -39,6 +39,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     camera: Annotated[str, Meta(max_length=4096)]  # the configured source
     width: _Count  # px, as configured
     height: _Count
+    view: Annotated[str, Meta(max_length=100)]  # rotation and region
     texture: Annotated[str, Meta(max_length=400)]  # models' ids
     features: Annotated[str, Meta(max_length=40)] = FEATURES
 

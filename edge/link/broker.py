@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import ssl
@@ -15,6 +16,7 @@ from edge.errors import ConfigError
 
 CONNECT_S = 5.0  # TCP, then TLS; each
 CONNACK_S = 10.0
+ALIVE_S = 10.0  # in a pause a watchdog hears of the thread this often
 STEADY_S = 10.0  # a connection that lasted this long ends the backing off
 
 
@@ -80,17 +82,32 @@ def _pause_s(failures: int, retry_s: tuple[float, float]) -> float:
     return pause * random.uniform(0.5, 1)  # noqa: S311  # doors must not knock in step
 
 
-def keep_trying(attempt: Callable[[], None], stopping: threading.Event, retry_s: tuple[float, float]) -> None:
+def _nobody_asks() -> None:
+    """No watchdog waits for this thread."""
+
+
+def keep_trying(
+    attempt: Callable[[], None],
+    stopping: threading.Event,
+    retry_s: tuple[float, float],
+    alive: Callable[[], None] = _nobody_asks,
+) -> None:
     """`attempt` again and again until `stopping`: it connects, and returns when that is over.
 
     The pauses between grow from the shortest to the longest of `retry_s`; what lasted STEADY_S ends that.
+    `alive` is called in a pause, every ALIVE_S.
     """
     failures = 0
     while not stopping.is_set():
         began = time.monotonic()
         attempt()
         failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
-        stopping.wait(_pause_s(failures, retry_s))
+        pause_s = _pause_s(failures, retry_s)
+        pieces = math.ceil(pause_s / ALIVE_S)
+        for _ in range(pieces):
+            alive()
+            if stopping.wait(pause_s / pieces):
+                break
 
 
 def _cause(error: Exception) -> str:

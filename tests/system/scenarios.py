@@ -29,7 +29,7 @@ from machine import Machine, wait_for, write_table  # noqa: E402
 CACHE = HERE.parent.parent / ".cache" / "system"
 CONFIG, STATE, RECORD = "/etc/doord/config.yaml", "/var/lib/doord", "/var/lib/doord/record"
 DROP_IN = "/run/systemd/system/doord.service.d/test.conf"
-UNIT = "doord.service"
+UNIT, COLLECTOR, BRIDGE = "doord.service", "doord-collect.service", "doord-bridge.service"
 WATCHDOG_S = 10.0  # of the unit
 BEAT_S = 0.5  # the door's loop turns at least this often
 AGAIN_S = 60  # a bound for what is measured, so that a failure ends
@@ -231,7 +231,8 @@ def a_line_that_is_not_there_does_not_leave_the_door_dead(bench: Bench) -> None:
     """It ends with 69 and is started again; an unusable configuration ends with 78 and is not."""
     bench.configure(simulation=False, camera={"source": 0})
     bench.machine.run("systemctl", "start", "--no-block", UNIT, code=0)
-    wait_for(lambda: bench.restarts() >= 1, "it is started again", 30)
+    wait_for(lambda: "not ready: /dev/gpiochip0" in bench.words(), "it says why", 20)
+    wait_for(lambda: bench.restarts() >= 1, "it is started again", AGAIN_S)
     bench.machine.run("systemctl", "stop", UNIT)
     bench.configure(decision={"threshold": 0.9})
     assert bench.machine.run("systemctl", "start", UNIT).returncode != 0
@@ -323,10 +324,10 @@ def the_key_is_a_credential(bench: Bench) -> None:
     """Encrypted for this machine, from where it was; the service and root's commands have it all the same."""
     machine = bench.machine
     for _ in range(2):  # again changes nothing
-        said = machine.run("/usr/lib/doord/credentials", code=0).stdout
+        said = machine.run("env", "POSIXLY_CORRECT=1", "/usr/lib/doord/credentials", code=0).stdout
     assert "LoadCredentialEncrypted=gallery.key" in said, said
     assert machine.run("test", "-e", f"{STATE}/gallery.key").returncode == 1
-    listed = machine.run("doord", "gallery", "list", code=0).stdout
+    listed = machine.run("env", "POSIXLY_CORRECT=1", "doord", "gallery", "list", code=0).stdout
     assert "obama" in listed, listed
     bench.start()
     bench.armed()
@@ -345,6 +346,23 @@ def the_key_is_a_credential(bench: Bench) -> None:
     bench.armed()
     bench.note("the key as an encrypted credential", "moved, in force, root has it, no other is made")
     bench.stop()
+
+
+def the_key_is_read_with_its_owners_rights(bench: Bench) -> None:
+    """A link of the service's own to a file of root's is no way to have that file as its credential."""
+    machine, plain = bench.machine, f"{STATE}/gallery.key"
+    machine.write("/root/other", "ab" * 32 + "\n")
+    machine.run("chmod", "600", "/root/other", code=0)
+    as_doord = ("setpriv", "--reuid=doord", "--regid=doord", "--clear-groups")
+    machine.run(*as_doord, "ln", "-s", "/root/other", plain, code=0)
+    done = machine.run("/usr/lib/doord/credentials")
+    assert (done.returncode, "can't be read by its folder's owner" in done.stderr) == (1, True), done
+    assert "obama" in machine.run("doord", "gallery", "list", code=0).stdout
+    machine.run("rm", plain, code=0)
+    machine.run("sh", "-c", f"printf 'text\n%064d\n' 0 >{plain}; chown doord {plain}", code=0)
+    assert "expected 64 hex digits" in machine.run("/usr/lib/doord/credentials").stderr
+    machine.run("rm", plain, code=0)
+    bench.note("a link to a file of root's in the key's place", "refused, the key stays")
 
 
 _DECODER = """\
@@ -421,17 +439,50 @@ def the_collector_runs_as_nobody(bench: Bench) -> None:
     machine.run(*say, "init", "hq", "--time-zone", "Europe/Berlin", "--broker", "127.0.0.1:1", code=0)
     machine.run(*say, "door", "add", "front", "/root/front.door", code=0)
     machine.run(*say, "collector-files", "/var/lib/doord-collect", code=0)
-    machine.run("systemctl", "start", "doord-collect.service", code=0)
+    machine.run("systemctl", "start", COLLECTOR, code=0)
     wait_for(lambda: machine.run("test", "-e", "/var/lib/doord-collect/collected/events.db").returncode == 0,
              "the store is made", 20)  # fmt: skip
-    shown = machine.show("doord-collect.service", "ActiveState", "NRestarts", "MainPID")
-    assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0"), machine.journal(
-        "doord-collect.service"
-    )
-    began = time.monotonic()
-    machine.run("systemctl", "stop", "doord-collect.service", code=0)
+    shown = machine.show(COLLECTOR, "ActiveState", "NRestarts", "MainPID")
+    assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0"), machine.journal(COLLECTOR)
     bench.note("the collector's unit", "active, its store made")
+    began = time.monotonic()
+    machine.run("systemctl", "stop", COLLECTOR, code=0)
     bench.note("systemctl stop of the collector", time.monotonic() - began, 15)
+
+
+def a_collector_that_hangs_is_started_again(bench: Bench) -> None:
+    """By its watchdog, with less patience than the unit's; without a broker it is no less alive."""
+    machine = bench.machine
+    machine.write(f"/run/systemd/system/{COLLECTOR}.d/test.conf", "[Service]\nWatchdogSec=20\n")
+    machine.run("systemctl", "daemon-reload", code=0)
+    machine.run("systemctl", "start", COLLECTOR, code=0)
+    wait_for(lambda: "127.0.0.1:1" in machine.show(COLLECTOR, "StatusText")["StatusText"], "its words", 20)
+    time.sleep(25)
+    assert machine.show(COLLECTOR, "NRestarts")["NRestarts"] == "0", machine.journal(COLLECTOR)
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", COLLECTOR, code=0)
+    began = time.monotonic()
+    wait_for(lambda: machine.show(COLLECTOR, "NRestarts")["NRestarts"] == "1", "it is started again", AGAIN_S)
+    wait_for(lambda: machine.show(COLLECTOR, "SubState")["SubState"] == "running", "it is ready", AGAIN_S)
+    bench.note("a collector that hangs: to READY=1 again, WatchdogSec=20", time.monotonic() - began, 35)
+    machine.run("systemctl", "stop", COLLECTOR, code=0)
+
+
+def the_bridge_waits_for_its_broker(bench: Bench) -> None:
+    """Ready without one, and watched while it waits."""
+    machine = bench.machine
+    told = [f"DOORD_ADMIN_{name}=/root/pass" for name in ("PASSPHRASE_FILE", "ROOT_PASSPHRASE_FILE")]
+    say = ["env", *told, "DOORD_ADMIN_DIR=/root/admin", "doord", "admin"]
+    machine.run(*say, "bridge-files", "/var/lib/doord-bridge", code=0)
+    machine.write(f"/run/systemd/system/{BRIDGE}.d/test.conf", "[Service]\nWatchdogSec=20\n")
+    machine.run("systemctl", "daemon-reload", code=0)
+    began = time.monotonic()
+    machine.run("systemctl", "start", BRIDGE, code=0)
+    bench.note("the bridge's unit without a broker: start to READY=1", time.monotonic() - began, 10)
+    wait_for(lambda: "tried again for ever" in machine.journal(BRIDGE), "it says so", 20)
+    time.sleep(25)
+    shown = machine.show(BRIDGE, "ActiveState", "NRestarts")
+    assert shown == {"ActiveState": "active", "NRestarts": "0"}, machine.journal(BRIDGE)
+    machine.run("systemctl", "stop", BRIDGE, code=0)
 
 
 SCENARIOS: list[Callable[[Bench], None]] = [
@@ -449,8 +500,11 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     the_key_is_a_file_of_roots,
     the_key_is_a_credential,
     a_cameras_decoder_shuts_itself_in,
+    the_key_is_read_with_its_owners_rights,
     the_sandbox_costs_no_speed,
     the_collector_runs_as_nobody,
+    a_collector_that_hangs_is_started_again,
+    the_bridge_waits_for_its_broker,
 ]
 """In this order: each leaves the door enrolled, stopped or running as the next one finds it."""
 

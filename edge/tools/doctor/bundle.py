@@ -23,7 +23,8 @@ import msgspec
 import yaml
 
 from edge import __version__
-from edge.config import Config, load_config, shown_source
+from edge.acting import as_owner
+from edge.config import Config, load_config, parse_config, shown_source
 from edge.disk import write_atomically
 from edge.errors import ConfigError, DoordError
 from edge.link.ledger_view import LedgerView
@@ -41,7 +42,11 @@ _FIELDS = ("MESSAGE", "PRIORITY", "KIND", "MESSAGE_ID", "LOGGER", "REASON", "_PI
 _JOURNAL = ["journalctl", "--unit", UNIT, "--quiet", "--no-pager", "--output=json", f"--lines={_LINES}"]
 _BATCH = 2000
 _SOMEBODY = "(somebody)"
+_STAND_IN = "site: none\ndoor_id: none\ndoor: {relay: {line: 0}}"  # with the state where it is by default
 _WRITTEN_BY_HAND = ("config", "rights")
+_PLACES = re.compile(r"^(state_dir|rights_file|key_file)\s*:\s*[\"']?(/[^\"'#\s]+)", re.MULTILINE)
+_SAID = re.compile(r"\b(?:username|fpir_accepted_by)\s*:\s*[\"']?([^\"'#,}\n]+)")
+_PASSWORD_FILE = re.compile(r"\bpassword_file\s*:\s*[\"']?(/[^\"'#,}\s]+)")
 _KEY = re.compile(r"^\s+([a-z0-9-]{1,32})\s*:", re.MULTILINE)
 _IN_URL = re.compile(r"//([^/@]*?:?([^/@:]*))@|\?(.*)")  # login, its password, query
 WHAT = {
@@ -104,6 +109,7 @@ def _texts(
     try:
         config = load_config(config_path)
     except ConfigError as error:
+        _learn_as_far_as_told(config_path, known)
         yield "config.yaml", f"# can't be used: {_without_values(str(error))}\n"
         return
     _learn(config, known)
@@ -144,13 +150,31 @@ def _packed(files: dict[str, bytes]) -> bytes:
     return sink.getvalue()
 
 
+def _learn_as_far_as_told(path: Path, known: _Known) -> None:
+    """Of a configuration that can't be used: the log goes out all the same, and names who is enrolled."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    config = msgspec.structs.replace(parse_config(_STAND_IN), **dict(_PLACES.findall(text)))
+    _learn(config, known)
+    _learn_secrets(config, _PASSWORD_FILE.findall(text), known)
+    known.secrets |= {part for found in _IN_URL.findall(text) for part in found if part}
+    known.secrets |= {said.strip() for said in _SAID.findall(text)}
+    _statistics(config, known)
+
+
+def _learn_secrets(config: Config, paths: Sequence[str], known: _Known) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError, UnicodeDecodeError, DoordError), as_owner(config):
+            known.secrets |= set(Path(path).read_text().split())
+
+
 def _learn(config: Config, known: _Known) -> None:
     """What this door knows of people and secrets, to be found in any text."""
     mqtt = config.mqtt
-    paths = [config.key_path, *([Path(mqtt.password_file)] if mqtt and mqtt.password_file else [])]
-    for path in paths:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            known.secrets |= set(path.read_text().split())
+    paths = [str(config.key_path), *([mqtt.password_file] if mqtt and mqtt.password_file else [])]
+    _learn_secrets(config, paths, known)
     source = str(config.camera.source)
     known.secrets |= {part for found in _IN_URL.findall(source) for part in found if part}
     known.secrets |= {
@@ -220,10 +244,10 @@ def _journal(host: Host, known: _Known) -> str:
 
 def _statistics(config: Config, known: _Known) -> dict[str, object]:
     """Counts over the whole ledger."""
-    if not config.events_path.exists():
-        return {"records": 0}
     try:
-        with contextlib.closing(LedgerView(config.events_path)) as view:
+        if not config.events_path.exists():  # raises where this user may not look
+            return {"records": 0}
+        with as_owner(config), contextlib.closing(LedgerView(config.events_path)) as view:
             told = {"head": view.head.seq, "undelivered": view.undelivered}
             return told | {"bytes": config.events_path.stat().st_size} | _counted(view, known)
     except (DoordError, OSError) as error:

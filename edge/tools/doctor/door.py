@@ -7,7 +7,6 @@ from pathlib import Path
 from edge.access import checked_rights
 from edge.acting import as_owner
 from edge.config import Config, is_simulated, shown_source
-from edge.disk import FileKey
 from edge.door.chips import chip_label, find, line_holder
 from edge.errors import GalleryError, ModelError
 from edge.identity.cards import CardFile
@@ -150,7 +149,8 @@ def readers(patient: Patient) -> Said:
     if is_joined(config):
         return ok(by)
     try:
-        count = len(CardFile(config.cards_path, FileKey(config.key_path)).load().by_digest)
+        with as_owner(config):
+            count = len(CardFile(config.cards_path, key_of(config)).load().by_digest)
     except GalleryError as error:
         return fail(f"{by}; {error}", "restore key and cards together from one backup")
     return ok(f"{by}; {count} cards" if count or found else by)

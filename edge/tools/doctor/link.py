@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta, timezone
 
+from edge.acting import as_owner
 from edge.config import Config, MqttConfig
-from edge.joined import is_joined, read_joined, with_broker
+from edge.joined import Joined, is_joined, read_joined, with_broker
 from edge.link.broker import password
 from edge.link.fetch import NoFetch
 from edge.link.ledger_view import LedgerView
 from edge.link.topics import Topics
-from edge.link.trust import SiteTrust
+from edge.link.trust import Release, SiteTrust
 from edge.tools import broker_trial
 from edge.tools.doctor.finding import Said, fail, note, ok, warn
 from edge.tools.doctor.patient import Check, Patient
@@ -21,7 +23,8 @@ _SOON = timedelta(days=2)
 
 
 def _broker(config: Config) -> MqttConfig | None:
-    return with_broker(config, read_joined(config)).mqtt
+    with as_owner(config):
+        return with_broker(config, read_joined(config)).mqtt
 
 
 def broker(patient: Patient) -> Said:
@@ -71,11 +74,8 @@ def events(patient: Patient) -> Said:
         return fail(f"{lost} events lost since the start; {why or 'written again now'}", "part disk; df -h")
     if not config.events_path.exists():
         return note("no event yet")
-    view = LedgerView(config.events_path)
-    try:
+    with as_owner(config), contextlib.closing(LedgerView(config.events_path)) as view:
         head, flaw, waiting = view.head, view.verify(_TAIL), view.undelivered
-    finally:
-        view.close()
     words = f"{head.seq} so far, the last {min(_TAIL, head.seq)} verified"
     if flaw is not None:
         return fail(f"event {flaw.seq} {flaw.what}", "doord log verify; keep the file: somebody wrote to it")
@@ -84,17 +84,19 @@ def events(patient: Patient) -> Said:
     return ok(f"{words}; {waiting} not delivered")
 
 
+def _in_force(joined: Joined) -> Release | None:
+    bundle = joined.bundle
+    return SiteTrust(joined.tree, bundle.root, NoFetch(), lambda: None, bundle.key_encryption_key).in_force()
+
+
 def news(patient: Patient) -> Said:
     """When was the site heard of, and until when is it believed?"""
     config = patient.config
     if not is_joined(config):
         return note("part of no site: doord join")
-    joined = read_joined(config)
-    if joined is None:
-        return note("part of no site: doord join")
-    bundle = joined.bundle
-    trust = SiteTrust(joined.tree, bundle.root, NoFetch(), lambda: None, bundle.key_encryption_key)
-    release = trust.in_force()
+    with as_owner(config):
+        joined = read_joined(config)
+        release = None if joined is None else _in_force(joined)
     cure = "doord sync; does the admin's timer run? systemctl status doord-admin-refresh.timer there"
     if release is None:
         return fail(f"nothing of site {config.site} is in force yet", cure)

@@ -16,11 +16,22 @@ from edge.tools.doctor.patient import UNIT, Check, Patient
 _JOURNAL = ["journalctl", "--unit", UNIT, "--boot", "--quiet", "--no-pager", "--output=json"]
 _FAULTS = [*_JOURNAL, "--priority=err", "--output-fields=MESSAGE,KIND", "--lines=500"]
 _LOOK = "journalctl -u doord -b -n 100"
+_WITHOUT = [
+    "journalctl",
+    "_PID=1",
+    "--boot",
+    "--quiet",
+    "--no-pager",
+    "--output=cat",
+    "--grep=Proceeding WITHOUT",
+]
+_BOUNDS = {"memory": "MemoryMax=", "pids": "TasksMax="}
 # how a run ended: exit codes of doord and of systemd (systemd.exec(5)), results of systemd.service(5)
 _EXITS = {
     "0": "in order",
+    "69": "a line could not be claimed (69), tried again for ever",
     "70": "the door's thread died or hung (70)",
-    "78": "the configuration or a line can't be used (78)",
+    "78": "the configuration can't be used (78)",
     "203": "the command is not there or can't be run (203)",
     "226": "the sandbox could not be made (226)",
 }
@@ -30,6 +41,10 @@ _RESULTS = {
     "signal": "a signal killed it",
     "core-dump": "it crashed",
     "timeout": "it took too long to start or stop",
+}
+_HOPELESS = {
+    "69": "parts lines and devices below: who holds it, is its driver there?",
+    "78": "doord check-config; then systemctl restart doord",
 }
 _ENABLE = "systemctl enable --now doord"
 
@@ -62,8 +77,9 @@ def last_run(patient: Patient) -> Said:
     how = _RESULTS.get(result) or _EXITS.get(code, f"exit code {code}")
     restarts = int(told.get("NRestarts") or 0)
     words = f"last end: {how}; started again by itself {restarts} times"
-    if code == "78" and told.get("ActiveState") != "active":
-        return fail(words, "doord check-config; then the parts lines and owners below")
+    cure = _HOPELESS.get(code)
+    if cure and told.get("ActiveState") != "active":
+        return fail(words, cure)
     if restarts or result not in ("success", ""):
         return warn(words, f"{_LOOK} -p err")
     return ok(words)
@@ -135,10 +151,26 @@ def _devices(patient: Patient) -> list[Path]:
     return found
 
 
+def sandbox(patient: Patient) -> Said:
+    """Does the kernel enforce what the unit limits? systemd goes on without; it says so once a boot."""
+    if patient.service.get("LoadState") != "loaded":
+        return note("no unit, no sandbox")
+    controllers = patient.host.text("sys/fs/cgroup/cgroup.controllers").split()
+    missing = [name for name in ("memory", "pids") if controllers and name not in controllers]
+    if missing:
+        words = f"this kernel's groups have no {', '.join(missing)}: {', '.join(_BOUNDS[m] for m in missing)}"
+        return warn(f"{words} of the unit bounds nothing", "cgroup_enable=memory in cmdline.txt, and restart")
+    without = (patient.host.run(_WITHOUT) or "").strip()
+    if without:
+        return warn(without.splitlines()[-1][:200], "a kernel with CONFIG_CGROUP_BPF; deploy/notes/limits.md")
+    return ok("memory and tasks are bounded; systemd left nothing of the unit out that it would tell")
+
+
 CHECKS = (
     Check("unit", unit, _LOOK),
     Check("last run", last_run, _LOOK),
     Check("journal", journal, ""),
     Check("version", version, ""),
     Check("devices", devices, ""),
+    Check("sandbox", sandbox, ""),
 )

@@ -16,7 +16,6 @@ _HEADS: tuple[tuple[Result, str], ...] = (
 )
 UNTOLD = (
     "What the lock does without power: cut it and see. Free egress when this box is dead: try the handle.",
-    "Presentation attacks: this version has no detection; a photograph can open this door.",
     "False matches at this door: the FMR is the model's, measured on other people (models/cards).",
     "Weather, night, winter clothes: only the light of this hour was seen.",
 )
@@ -33,6 +32,7 @@ class Commissioning:
     outcomes: Sequence[Outcome]
     wiring: Sequence[tuple[str, str]]
     facts: Sequence[tuple[str, str]]  # versions, hashes
+    untold: Sequence[str] = UNTOLD
 
     @property
     def flawless(self) -> bool:
@@ -48,7 +48,7 @@ class Commissioning:
             lines += ["", title, *(_rows(rows) if rows else ["  nothing"])]
         lines += ["", "WIRING", *_rows(self.wiring)]
         lines += ["", "WITH", *_rows(self.facts)]
-        lines += ["", "WHAT THIS REPORT DOES NOT SAY", *_rows(("-", words) for words in UNTOLD)]
+        lines += ["", "WHAT THIS REPORT DOES NOT SAY", *_rows(("-", words) for words in self.untold)]
         return "\n".join([*lines, ""])
 
 

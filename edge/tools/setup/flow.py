@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edge.acting import as_owner
 from edge.clock import believed_by_kernel
 from edge.config import CameraConfig, Config, parse_config, shown_source
 from edge.control import RemoteDesk
@@ -30,7 +31,7 @@ from edge.tools.doctor.finding import Said
 from edge.tools.doctor.host import Host
 from edge.tools.setup import devices
 from edge.tools.setup.camera_trial import try_camera
-from edge.tools.setup.commissioning import Commissioning
+from edge.tools.setup.commissioning import UNTOLD, Commissioning
 from edge.tools.setup.config_text import Data, get, put, render
 from edge.tools.setup.files import read_data, replace_config, replace_text, write_answers
 from edge.tools.setup.latency import measure_latency
@@ -199,7 +200,8 @@ def _latency(
 def _broker(config: Config) -> list[Outcome]:
     """Reached, its certificates, its access rules."""
     try:
-        mqtt = with_broker(config, read_joined(config)).mqtt
+        with as_owner(config):
+            mqtt = with_broker(config, read_joined(config)).mqtt
         if mqtt is None:
             return [untested("broker", "none is configured")]
         reached = broker_trial.reach(mqtt)
@@ -238,6 +240,7 @@ def _finish(unit: Unit, talk: Terminal, config: Config, outcomes: list[Outcome],
         [*outcomes, _fpir(config, people)],
         _wiring(config),
         [*_facts(unit, config), *_unseen(talk)],
+        [_attacks(config), *UNTOLD],
     )
     talk.say("", told.text())
     try:
@@ -248,6 +251,12 @@ def _finish(unit: Unit, talk: Terminal, config: Config, outcomes: list[Outcome],
     if not alone:
         talk.say("Next: doord enrol or doord join, then systemctl enable --now doord, then doord doctor.")
     return int(not told.flawless)
+
+
+def _attacks(config: Config) -> str:
+    """What a reader must not take this door for."""
+    detected = f"pad.mode is {config.pad_mode}, and no attack was tried: doord evaluate --pad, doord pad"
+    return f"Presentation attacks: {config.pad_warning or detected}."
 
 
 def _unseen(talk: Terminal) -> list[tuple[str, str]]:
@@ -275,6 +284,8 @@ def _fpir(config: Config, people: int) -> Outcome:
     fpir, limit = expected_fpir(fmr, templates), config.decision.max_fpir
     words = f"expected {fpir:.2%} of strangers' tries among {people} people x {TEMPLATES_EACH} templates"
     words += f" (FMR {fmr:.1e} of one comparison; the limit is {limit:.2%})"
+    if fpir > limit and config.decision.fpir_accepted_by:
+        words += f", accepted by {config.decision.fpir_accepted_by}"
     if fpir <= limit or config.decision.fpir_accepted_by or set(config.modes) == {"card_and_face"}:
         return passed("FPIR", words)
     return failed("FPIR", f"{words}: use card + face, or name in fpir_accepted_by who accepts it")
