@@ -15,7 +15,8 @@ Data flows one way: frames -> faces -> probes -> decision -> door -> events.
     admin/     a site: its keys, records, doors; signed, published, ordered, collected
     journal    the log, for journald            story     events as lines of it
     log_view   events in columns, JSON, CSV     why       one decision in plain words
-    vitals     how the unit itself fares        passphrase  files under a passphrase
+    vitals     how the unit itself fares        sight     camera, loop and liveness together
+    slowness   slower than it can be?           passphrase  files under a passphrase
 """
 
 __version__ = "0.1.0"

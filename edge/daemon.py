@@ -30,34 +30,27 @@ from edge.door.notices import DoorNotice
 from edge.door.readers import open_readers
 from edge.door.stimuli import LockCommand
 from edge.doorman import Doorman, tell_doord_lock
-from edge.errors import ConfigError, GalleryError, LineError
+from edge.errors import GalleryError, LineError
 from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
-from edge.identity.tuning_file import TuningFile
 from edge.joined import with_broker
 from edge.journal import notify
-from edge.keys import key_of
 from edge.link.ledger import Ledger
 from edge.link.orders import Order
 from edge.link.wire import NoticeKind
-from edge.liveness import PadSubsystem
 from edge.membership import Membership
 from edge.ports import CameraSource, Clock, DoorInputs, DoorSignals, LockLines
 from edge.recorder import Recorder
 from edge.reload import LIVE, Reloader
 from edge.reporter import Reporter, Standalone
+from edge.sight import Sight
 from edge.site import Content
 from edge.ties import Ties, tied
-from edge.tuning import LocalTuner
 from edge.uplink import fingerprint, make_link, open_link
-from edge.values import Gallery
 from edge.vision.camera import open_camera
 from edge.vision.gpu_verdicts import GpuVerdicts
-from edge.vision.grabber import Grabber
-from edge.vision.health import CameraHealth
-from edge.vision.loop import VisionLoop
 from edge.vitals import Meter
 from edge.worker import Worker, stop_all
 
@@ -65,7 +58,6 @@ log = logging.getLogger(__name__)
 
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
-_VISION_BEAT_S = 3.0  # longer than a picture takes on the slowest board
 _GALLERY_RETRY_S = 5.0
 _IDENTIFY_S = 10.0  # how long lamp and sounder say which door it is
 _STUCK_S = 60.0  # longer than a step of any thread beside vision takes
@@ -88,7 +80,6 @@ class Daemon:
     ) -> None:
         self._config = config
         self._ties = ties
-        self._open_source = open_source
         self.ledger = Ledger(config.events_path, config.events.keep_days, config.events.max_mb << 20)
         self.recorder = Recorder(
             self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
@@ -98,14 +89,14 @@ class Daemon:
         self.faces = Faces(config, self._gpu)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
-        self.pad = PadSubsystem(config, self.access.pad_mode, self._gpu)
-        self._pad_turn = threading.Lock()  # a fit and a reload: neither undoes the other
+        self.sight = Sight(
+            config, self.faces, self.access, open_source, self._gpu, lambda stages: self.meter.looked(stages)
+        )
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
         self._link_files = fingerprint(config.mqtt)
-        self.grabber = Grabber(lambda: open_source(config.camera), config.camera)
         self.meter = Meter(
-            lambda: self.grabber.delivered, lambda vitals: self.link.set_vitals(vitals), self._tell
+            lambda: self.sight.grabber.delivered, lambda vitals: self.link.set_vitals(vitals), self._tell
         )
         site = self.member or Standalone()
         live = LIVE - {"mqtt", "rights_file"} if ties else LIVE  # a joined door's come from its site
@@ -119,7 +110,7 @@ class Daemon:
             site,
             self.meter,
             self.reloader,
-            lambda: self.pad.told(),
+            lambda: self.sight.pad.told(),
         )
         self.door = DoorController(
             lines,
@@ -140,13 +131,12 @@ class Daemon:
             self.reporter,
             self.reporter.setting,
             max_age_s,
-            pad=lambda with_card: self.pad.rule(with_card),
+            pad=lambda with_card: self.sight.pad.rule(with_card),
         )
         self.readers = open_readers(config, self.attendant.present)
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._control: ControlServer | None = None
-        self._loop: VisionLoop | None = None
         self._stopped = False
         self._next_gallery_try = 0.0
 
@@ -156,7 +146,7 @@ class Daemon:
         self.recorder.start()
         self.attendant.tell("Started", f"doord {__version__}")
         self.link.start()
-        loop = self._loop = self._vision()
+        sees = self.sight.start()
         self._control = ControlServer(
             Path(self._config.socket),
             self._desk,
@@ -164,27 +154,19 @@ class Daemon:
             lambda action, minutes: self.doorman.carry_out(self.door, action, minutes),
             self._sync_now,
             self.reloader.reload,
-            self._tuner,
+            lambda: self.sight.tuner(self.reporter.publish_state),
         )
         self._workers.append(Worker("control", self._control.step))
         self._workers.append(Worker("vitals", self.meter.step, _STUCK_S))
         self._workers.append(Worker("reload", self.reloader.step))
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
-        if loop is not None:
-            self.grabber.start()
-            self._workers.append(Worker("vision", lambda: self._look(loop)))
+        if sees:
+            self._workers.append(Worker("vision", lambda: self.attendant.attend(self.sight.look())))
         if self.member is not None:
             self.member.start()
             self._workers += self.member.workers()
         self.watch()
         notify("READY=1")
-
-    def _look(self, loop: VisionLoop) -> None:
-        """One turn of the vision thread."""
-        seen = loop.step()
-        if seen.observation is not None:
-            self.meter.looked(seen.observation.stages_ms)
-        self.attendant.attend(seen)
 
     def _trusted_now(self) -> datetime | None:
         return self.clock.now_utc() if self.clock.trusted else None
@@ -197,27 +179,6 @@ class Daemon:
 
     def _tell(self, kind: NoticeKind, detail: str) -> None:
         self.attendant.tell(kind, detail)
-
-    def _vision(self) -> VisionLoop | None:
-        pipeline = self.faces.pipeline
-        if pipeline is None:
-            return None
-        return VisionLoop(
-            self.grabber,
-            self._health(self._config),
-            pipeline,
-            self._searchable,
-            pad=lambda pixels, face, taken_at: self.pad.check(pixels, face, taken_at),
-            people=self.faces.comparable,
-        )
-
-    @staticmethod
-    def _health(config: Config) -> CameraHealth:
-        return CameraHealth(config.camera, live=not config.simulation)
-
-    def _searchable(self) -> Gallery | None:
-        """Nobody is searched for where a face alone opens nothing."""
-        return self.faces.searchable() if Evidence.FACE in self.access.enough() else None
 
     def _membership(self, ties: Ties) -> Membership:
         """How a joined door keeps up with its site."""
@@ -261,20 +222,10 @@ class Daemon:
             return JoinedDesk(self._config.site, self.faces.gallery, self.access.cards)
         if self.faces.store is None:
             return None
-        take_pictures = self._loop.take_pictures if self._loop else None
+        loop = self.sight.loop
+        take_pictures = loop.take_pictures if loop else None
         cards = self.access.card_file
         return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self._desk_changed, cards)
-
-    def _tuner(self) -> LocalTuner:
-        config, loop = self._config, self._loop
-        file = TuningFile(config.tuning_path, key_of(config))
-        return LocalTuner(config, file, self.pad.texture, loop.sit if loop else None, self._tuned)
-
-    def _tuned(self) -> None:
-        """Put another tuned model in force."""
-        with self._pad_turn:
-            self.pad = PadSubsystem(self._config, self.access.pad_mode, self._gpu)
-        self.reporter.publish_state()
 
     def _desk_changed(self) -> None:
         """Put what the desk did in force. Raises GalleryError: nobody is let in by face until it is."""
@@ -326,36 +277,18 @@ class Daemon:
         link = self.link
         if config.mqtt != before.mqtt or files != self._link_files:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
-        with self._pad_turn:
-            pad = self._pad_for(config)
+        with self.sight.adopting(config):
             self.access.adopt(config)
-            self.pad, self._config = pad, config
-        self._link_files = files
+        self._config, self._link_files = config, files
         self.attendant.rule_by(*_rules(config))
         self.faces.adopt(config)
         if self.member is not None:
             self.member.adopt(config)
-        if config.camera != before.camera:
-            self.grabber.switch(lambda: self._open_source(config.camera), config.camera)
-            if self._loop is not None:
-                self._loop.judge_by(self._health(config))
         if link is not self.link:
             self.link.close()  # first: the broker knows the door by one name
             self.link = link
             link.start()
         self.reporter.adopt(config, link)
-
-    def _pad_for(self, config: Config) -> PadSubsystem:
-        """The subsystem of a configuration. Raises ConfigError: no layer could judge, as one can now."""
-        before = self._config
-        # a tuned model is of one camera
-        same_eyes = (config.pad, config.camera) == (before.pad, before.camera)
-        if same_eyes and self.pad.problem is None:  # else its files may have been mended
-            return self.pad
-        pad = PadSubsystem(config, self.access.pad_mode, self._gpu)
-        if pad.problem is not None and self.pad.problem is None:
-            raise ConfigError(f"pad: {pad.problem}")
-        return pad
 
     def stop(self) -> None:
         """Lock first, then end the rest; bounded; may be called twice."""
@@ -366,7 +299,7 @@ class Daemon:
         notify("STOPPING=1")
         self.door.stop(_LOCK_S)
         self._gpu.close()
-        self.grabber.ask_to_stop()
+        self.sight.grabber.ask_to_stop()
         self.recorder.ask_to_stop()
         stop_all(self._workers, time.monotonic() + _THREADS_S)
         for reader in self.readers:
@@ -379,7 +312,7 @@ class Daemon:
         if self.member is not None:
             self.member.close(_GOODBYE_S / 4)
         self.link.close(_GOODBYE_S)
-        self.grabber.stop(0)
+        self.sight.grabber.stop(0)
         self.recorder.close()
         self.faces.close()
 
@@ -389,23 +322,12 @@ class Daemon:
     def _why_not(self, now: float) -> list[str]:
         by_face = Evidence.FACE in self.access.enough()
         problems = self.faces.why_not(searched=by_face) + self.access.why_not()
-        problems += self.pad.why_not() if by_face else []
+        problems += self.sight.pad.why_not() if by_face else []
         problems += [] if by_face else [reader.fault for reader in self.readers if reader.fault]
-        camera = self._camera_problem()
-        problems += [f"camera: {camera}"] if camera else []
-        if self._loop is not None and now - self._loop.beat > _VISION_BEAT_S:
-            problems.append("the vision thread does not turn")
+        problems += self.sight.why_not(now, self.attendant.camera_fault, self.attendant.camera_seen)
         if self.reporter.door.fault is not None:
             problems.append(self.reporter.door.fault)
         return problems
-
-    def _camera_problem(self) -> str | None:
-        if self.grabber.ended:
-            return "the clip has ended"
-        fault = self.attendant.camera_fault
-        if fault is not None:
-            return self.grabber.problem or fault
-        return None if self.attendant.camera_seen else "no frame yet"
 
 
 def build(

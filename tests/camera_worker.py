@@ -25,7 +25,7 @@ _EVERY_S, _TELL_EVERY = 0.01, 5
 
 def tell(daemon: Daemon) -> None:
     longest, turn = 0.0, 0
-    deliver, width = daemon.grabber._deliver, 0
+    deliver, width = daemon.sight.grabber._deliver, 0
 
     def look(
         reader: int, frame: Frame
@@ -34,19 +34,19 @@ def tell(daemon: Daemon) -> None:
         width = frame.pixels.shape[1]
         return deliver(reader, frame)
 
-    daemon.grabber._deliver = look
+    daemon.sight.grabber._deliver = look
     while True:
         longest = max(longest, time.monotonic() - daemon.door.beat)
         turn += 1
         if turn % _TELL_EVERY == 0:
             told = {
                 "at": time.monotonic(),
-                "delivered": daemon.grabber.delivered,
+                "delivered": daemon.sight.grabber.delivered,
                 "width": width,
                 "beat": round(longest, 3),
                 "rss": rss(os.getpid()),
                 "children": {pid: rss(pid) for pid in children()},
-                "problem": daemon.grabber.problem,
+                "problem": daemon.sight.grabber.problem,
             }
             print(json.dumps(told), flush=True)
         time.sleep(_EVERY_S)

@@ -445,17 +445,17 @@ def test_a_fit_that_ends_while_a_reload_makes_pad_stricter_does_not_undo_it(site
     reload = threading.Thread(target=daemon._adopt, args=(stricter,), daemon=True)
     made = PadSubsystem
 
-    def slow(config, mode):
+    def slow(config, mode, gpu):
         if config is not stricter:  # the fit's, of the configuration as it was
             reload.start()
             reload.join(1.5)
-        return made(config, mode)
+        return made(config, mode, gpu)
 
-    monkeypatch.setattr("edge.daemon.PadSubsystem", slow)
-    daemon._tuned()
+    monkeypatch.setattr("edge.sight.PadSubsystem", slow)
+    daemon.sight.tuned()
     reload.join(10)
     daemon.door.stop()
-    assert daemon.pad.limits == {"texture": Limit(60, 50)}
+    assert daemon.sight.pad.limits == {"texture": Limit(60, 50)}
 
 
 def test_a_tune_that_could_not_be_read_is_read_again_with_the_configuration(site):
@@ -465,13 +465,13 @@ def test_a_tune_that_could_not_be_read_is_read_again_with_the_configuration(site
     config.tuning_path.parent.mkdir(parents=True, exist_ok=True)
     config.tuning_path.write_bytes(b"damaged" * 20)
     daemon = build(config)
-    assert (daemon.pad.limits, daemon.pad.problem is None) == ({}, False)
+    assert (daemon.sight.pad.limits, daemon.sight.pad.problem is None) == ({}, False)
     daemon._adopt(config)
-    assert daemon.pad.limits == {}
+    assert daemon.sight.pad.limits == {}
     config.tuning_path.unlink()
     daemon._adopt(config)
     daemon.door.stop()
-    assert (list(daemon.pad.limits), daemon.pad.problem) == (["texture"], None)
+    assert (list(daemon.sight.pad.limits), daemon.sight.pad.problem) == (["texture"], None)
 
 
 def test_a_face_that_is_alive_opens_where_attacks_are_refused_and_its_score_is_in_the_event(site, tmp_path):
