@@ -1,4 +1,4 @@
-"""One machine's life with doord, from the fresh system to the purge; writes PACKAGES.md. See `packages`."""
+"""One machine's life with doord, from the fresh system to the purge; writes its figures. See `packages`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ from door_site import PICTURES, clip  # noqa: E402
 from machine import Machine, wait_for, write_table  # noqa: E402
 
 CACHE = HERE.parent.parent / ".cache" / "packages"
+SYSTEMS = {"bookworm": "Debian 12", "trixie": "Debian 13"}
+SUITE, TARGET = sys.argv[1:]
+SYSTEM = SYSTEMS[SUITE]
+PY = TARGET.partition("-")[0]  # py311
+PYTHON = f"python3.{PY[3:]}"
 UNIT = "doord.service"
 CONFIG = {
     "site": "hq",
@@ -99,7 +104,7 @@ def variant(
         root = Path(folder, "root")
         subprocess.run(["dpkg-deb", "--raw-extract", base, root], check=True)
         control = root / "DEBIAN/control"
-        changed = {"Version": f"{version}+py311", **(fields or {})}
+        changed = {"Version": f"{version}+{PY}", **(fields or {})}
         lines = control.read_text().splitlines()
         lines = [
             f"{key}: {changed[key]}" if (key := line.split(":")[0]) in changed else line for line in lines
@@ -153,7 +158,7 @@ def installs(life: Life) -> None:
     """Fresh system, one command, no network."""
     took, _ = life.do("/srv/doord/install", "/srv/config.yaml", "--enrol", "obama", "/srv/obama.jpg",
                       code=0, says="install: armed: doord 0.1.0, door front of site hq")  # fmt: skip
-    life.note("fresh Debian 12 without a network: `install config.yaml --enrol …` to armed", took, INSTALL_S)
+    life.note(f"fresh {SYSTEM} without a network: `install config.yaml --enrol …` to armed", took, INSTALL_S)
     before = life.running()
     took, _ = life.do("/srv/doord/install", "/srv/config.yaml", "--enrol", "obama", "/srv/obama.jpg",
                       code=0, says="install: obama is enrolled")  # fmt: skip
@@ -174,12 +179,12 @@ def installs(life: Life) -> None:
 
 def refuses(life: Life) -> None:
     life.refused("/srv/wrong-arch.deb", "expected a package for amd64, got one for arm64")
-    life.refused("/srv/wrong-python.deb", "the package is for python3.12, this machine has python3.11")
+    life.refused("/srv/wrong-python.deb", f"the package is for python3.12, this machine has {PYTHON}")
     life.refused("/srv/lacks.deb", "the system lacks python3-libgpiod")
     life.refused("/srv/short.deb", "expected a whole Debian package")
     life.refused("/srv/flipped.deb", "expected a whole Debian package")
     life.refused("/srv/flipped.tar", "the sum differs from SHA256SUMS")
-    life.refused("/srv/older.deb", "expected a version newer than 0.1.0+py311, got 0.0.9+py311")
+    life.refused("/srv/older.deb", f"expected a version newer than 0.1.0+{PY}, got 0.0.9+{PY}")
     life.refused("/srv/other.deb", "expected the package doord")
     life.refused("/srv/none.deb", "can't be read")
 
@@ -202,12 +207,12 @@ def goes_back(life: Life, file: str, why: str, words: str) -> None:
 
 
 def rolls_back(life: Life) -> None:
-    goes_back(life, "/srv/no-import.deb", "0.1.2+py311 ", "does not import")
+    goes_back(life, "/srv/no-import.deb", f"0.1.2+{PY} ", "does not import")
     goes_back(life, "/srv/never-ready.deb", "did not become ready within 30 s", "never becomes ready")
-    goes_back(life, "/srv/crashes.deb", "0.1.4+py311 ", "is armed, and crashes 5 s later, again and again")
+    goes_back(life, "/srv/crashes.deb", f"0.1.4+{PY} ", "is armed, and crashes 5 s later, again and again")
     goes_back(life, "/srv/postinst.deb", "could not be installed", "can't be configured (postinst fails)")
     events = life.machine.run("doord", "log", "verify", code=0).stdout
-    goes_back(life, "/srv/format.deb", "0.1.6+py311 ", "has another state format, and spoils the state")
+    goes_back(life, "/srv/format.deb", f"0.1.6+{PY} ", "has another state format, and spoils the state")
     assert life.machine.run("test", "-e", NOT_WRITTEN).returncode == 1
     life.machine.run("doord", "log", "verify", code=0)
     print("   ", events.strip())
@@ -237,13 +242,13 @@ def upgrades(life: Life) -> None:
     process = life.running()[0]
     life.do("systemctl", "disable", "doord.service", code=0)  # by hand, for today: it runs all the same
     strict = ("sh", "-c", "umask 077; PATH=/usr/bin:/bin /srv/doord/upgrade /srv/better.deb")
-    took, _ = life.do(*strict, code=0, says="doord 0.1.1+py311 runs")
+    took, _ = life.do(*strict, code=0, says=f"doord 0.1.1+{PY} runs")
     life.armed("0.1.1")
     assert life.running()[0] != process
     life.do("systemctl", "enable", "doord.service", code=0)
     life.note("upgrade to a version that works: installed, watched for 8 s", took)
     life.do("/srv/doord/upgrade", "/srv/better.deb", code=0, says="is installed already")
-    life.refused("/srv/doord/doord_0.1.0+py311_amd64.deb", "expected a version newer than 0.1.1+py311")
+    life.refused(f"/srv/doord/doord_0.1.0+{PY}_amd64.deb", f"expected a version newer than 0.1.1+{PY}")
 
 
 def goes_and_returns(life: Life) -> None:
@@ -296,7 +301,7 @@ def live(life: Life) -> None:
 
 def lay_out(shared: Path) -> None:
     """What a person would carry there, and packages that are broken in one way each."""
-    tarball = next((CACHE / "built").glob("doord-*-py311-x86_64.tar"))
+    tarball = next((CACHE / "built").glob(f"doord-*-{TARGET}.tar"))
     with tarfile.open(tarball) as archive:
         archive.extractall(shared, filter="data")
     (shared / tarball.stem).rename(shared / "doord")
@@ -315,7 +320,7 @@ def lay_out(shared: Path) -> None:
     variant(base, bare, "0.2.0", lambda root: shutil.rmtree(root / "usr/lib"))
     variant(bare, shared / "wrong-arch.deb", "0.2.0", None, {"Architecture": "arm64"})
     variant(bare, shared / "wrong-python.deb", "0.2.0", None, {"Depends": "python3.12"})
-    variant(bare, shared / "lacks.deb", "0.2.0", None, {"Depends": "python3.11, python3-libgpiod"})
+    variant(bare, shared / "lacks.deb", "0.2.0", None, {"Depends": f"{PYTHON}, python3-libgpiod"})
     variant(bare, shared / "older.deb", "0.0.9")
     variant(bare, shared / "other.deb", "0.2.0", None, {"Package": "door"})
     whole = (shared / "better.deb").read_bytes()
@@ -334,8 +339,9 @@ def flipped(data: bytes) -> bytes:
 
 def write_result(path: Path, life: Life, took_s: float) -> None:
     """The figures as a table."""
-    about = f"{platform.machine()}, 2 cores with other work beside; {took_s:.0f} s. `tests/system/packages`"
-    write_table(path, "The package in a fresh Debian 12", about, (row[:3] for row in life.rows))
+    where = f"{platform.machine()}, 2 cores with other work beside"
+    about = f"{where}; {took_s:.0f} s. `tests/system/packages {SUITE}`"
+    write_table(path, f"The package in a fresh {SYSTEM}", about, (row[:3] for row in life.rows))
 
 
 def main() -> int:
@@ -351,7 +357,8 @@ def main() -> int:
         shutil.rmtree(shared, ignore_errors=True)
     bad = [what for what, _, _, good in life.rows if not good]
     if not bad:
-        write_result(HERE / "PACKAGES.md", life, time.monotonic() - began)
+        name = "PACKAGES.md" if SUITE == "bookworm" else f"PACKAGES-{SUITE}.md"
+        write_result(HERE / name, life, time.monotonic() - began)
     print(f"{len(bad)} figures too high; {time.monotonic() - began:.0f} s")
     return int(bool(bad))
 
