@@ -217,6 +217,18 @@ def test_a_description_that_makes_no_sense_is_a_camera_error_or_survived(serve, 
     refusal(server.url, stall_s=0.5)
 
 
+def test_what_a_server_writes_into_its_description_is_no_line_of_ours(serve, caplog):
+    """FFMPEG logs the description as it came: its lines may begin as the decoder's own do."""
+    server = serve(login="user:s3cret")
+    server.describe = lambda clip: f"note: unlocked, s3cret\r\nerror: s3cret\r\n{sdp(clip)}"
+    camera = open_camera(CameraConfig(source=server.url, stall_s=2))
+    wait_until(lambda: not camera.read().pixels.flags.writeable and camera._lines, "FFMPEG logs")
+    camera.close()
+    assert any("s3cret" in line for line in camera._lines), "the server's words came"
+    assert "s3cret" not in caplog.text
+    assert not camera._told or "s3cret" not in "".join(camera._told)
+
+
 def test_noise_in_the_stream_is_survived(serve, grab):
     """Garbage between packets, torn fragments, then the picture again, all within one daemon's grabber."""
 

@@ -8,7 +8,8 @@ stdin: one line of JSON, the request: a URL's password stands neither in argv no
 `libraries` are folders of modules that come first.
 MEMORY_FD: a ring of SLOTS slots, each a HEADER (sequence; 0 while it is written) and an RGB picture.
 stdout: one RECORD a frame: MAGIC, slot, width, height (px), taken_at (ns, CLOCK_MONOTONIC), sequence.
-stderr: lines `error: ...` and `note: ...` of this program's; all else there is a library's.
+stderr: lines `MARK error: ...` and `MARK note: ...` of this program's, MARK being the request's; all else there
+is a library's, which logs what a server sent: a whole SDP, whose lines begin as the server likes.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _stream(request: dict[str, Any]) -> Iterator[Shot]:
     if request["tls"]:
         url = _relayed(relay, request, address)
     else:
-        _confine((), [request["port"]])
+        _confine(request["mark"], (), [request["port"]])
         url = relay.at(request["url"], address)
     import cv2
 
@@ -186,7 +187,7 @@ def _relayed(relay: ModuleType, request: dict[str, Any], address: tuple[str, int
     except OSError as error:
         raise Failure(f"expected certificates in camera.ca_file, got: {error.strerror or error}") from None
     listener = relay.listen()
-    _confine((), [request["port"], listener.getsockname()[1]])
+    _confine(request["mark"], (), [request["port"], listener.getsockname()[1]])
     try:
         relay.through(listener, context, address, request["host"], request["stall_s"])
     except OSError as error:
@@ -197,7 +198,7 @@ def _relayed(relay: ModuleType, request: dict[str, Any], address: tuple[str, int
 def _gstreamer(request: dict[str, Any]) -> Iterator[Shot]:
     """A pipeline that ends in an appsink, as a Jetson's CSI cameras want it."""
     # Argus is asked over a unix socket and plugins are looked at by a program: no filter of calls
-    _confine(("/dev", "/tmp"), None, filtered=False)  # noqa: S108  # which devices, the unit says
+    _confine(request["mark"], ("/dev", "/tmp"), None, filtered=False)  # noqa: S108  # which devices, the unit says
     want = f"expected an OpenCV with GStreamer in {sys.executable}, got"
     try:
         import cv2
@@ -249,7 +250,9 @@ def _queued(connection: int) -> int:
 
 def _picamera(request: dict[str, Any]) -> Iterator[Shot]:
     """A CSI camera of a Raspberry Pi, by libcamera."""
-    _confine(("/dev",), (), may_exec=True)  # libcamera may run a camera's algorithms as a program
+    _confine(
+        request["mark"], ("/dev",), (), may_exec=True
+    )  # libcamera may run a camera's algorithms as a program
     try:
         from picamera2 import Picamera2
     except ImportError as error:
@@ -317,14 +320,16 @@ def _paint(array: Any, bgr: bool) -> Callable[[Any], None]:
     return paint
 
 
-def _confine(devices: tuple[str, ...], ports: Any, may_exec: bool = False, filtered: bool = True) -> None:
+def _confine(
+    mark: str, devices: tuple[str, ...], ports: Any, may_exec: bool = False, filtered: bool = True
+) -> None:
     confine = _beside("confine")
     reason = confine.confine(devices, ports)
     if reason is not None:
-        _say(f"note: the decoder is not confined to its files: {reason}")
+        _say(mark, f"note: the decoder is not confined to its files: {reason}")
     reason = confine.filter_calls(may_exec) if filtered else None
     if reason is not None:
-        _say(f"note: the decoder's system calls are not filtered: {reason}")
+        _say(mark, f"note: the decoder's system calls are not filtered: {reason}")
 
 
 def _beside(name: str) -> ModuleType:
@@ -344,8 +349,9 @@ def _keep_prints_apart() -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, 1, 0)  # _IOLBF, stdio.h
 
 
-def _say(line: str) -> None:
-    os.write(2, (" ".join(line.split())[:400] + "\n").encode())
+def _say(mark: str, line: str) -> None:
+    # a line of its own, whatever a library left unfinished
+    os.write(2, f"\n{mark} {' '.join(line.split())[:400]}\n".encode())
 
 
 def main() -> int:
@@ -364,12 +370,12 @@ def main() -> int:
             height, width = array.shape[:2]
             ring.put(width, height, taken_at_ns, _paint(array, bgr))
     except Failure as failure:
-        _say(f"error: {failure}")
+        _say(request["mark"], f"error: {failure}")
         return 1
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001  # the boundary where a camera's bytes enter
-        _say(f"error: {type(error).__name__}: {error}")
+        _say(request["mark"], f"error: {type(error).__name__}: {error}")
         return 1
     return 0
 
