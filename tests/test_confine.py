@@ -134,7 +134,8 @@ def test_a_note_of_a_child_is_logged_once(tmp_path, caplog, monkeypatch):
     from children import child
 
     monkeypatch.setattr(child_module, "_noted", set())
-    body = "say('note: not confined'); os.write(2, b'note: of a server\\n'); paint(0, 1, 1); tell()\nwhile True: time.sleep(1)"
+    body = "say('note: not confined'); os.write(2, b'note: of a server\\n'); paint(0, 1, 1); tell()\n"
+    body += "while True: time.sleep(1)"
     for _ in range(2):
         camera = child_module.ChildCamera(child(body), 2)
         camera.read()

@@ -52,7 +52,8 @@ _REFUSED = (
 )
 _JUDGED = "socket", "tgkill", "fcntl", "ioctl", "prlimit64", "fork", "vfork", "clone", "clone3"
 _NAMES = (*_REFUSED, *_PROGRAMS, *_JUDGED)
-_CALLS: dict[str, tuple[int, tuple[int | None, ...]]] = {  # AUDIT_ARCH_*, numbers of _NAMES, asm/unistd.h
+# AUDIT_ARCH_*, and the numbers of _NAMES, asm/unistd.h
+_CALLS: dict[str, tuple[int, tuple[int | None, ...]]] = {
     "x86_64": (
         0xC000003E,
         (
@@ -122,9 +123,9 @@ def filter_calls(may_exec: bool) -> str | None:
     """No unix socket, no hand on other processes, and no child process unless `may_exec`; why not, or None.
 
     A unix socket is what the daemon takes orders by, from whoever is its user: Landlock does not
-    know of connecting to one. io_uring would open sockets behind this filter's back. The daemon is of the same
-    user, so its limits and its priority could be changed, and a pipe's owner be signalled. A child's child
-    would outlive it: PR_SET_PDEATHSIG is not inherited. seccomp(2).
+    know of connecting to one. io_uring would open sockets behind this filter's back. The daemon is of
+    the same user, so its limits and its priority could be changed, and it be signalled as a pipe's owner.
+    A child's child would outlive it: PR_SET_PDEATHSIG is not inherited. seccomp(2).
     """
     known = _CALLS.get(os.uname().machine)
     if known is None:

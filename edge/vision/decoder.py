@@ -8,7 +8,7 @@ stdin: one line of JSON, the request: a URL's password stands neither in argv no
 `libraries` are folders of modules that come first.
 MEMORY_FD: a ring of SLOTS slots, each a HEADER (sequence; 0 while it is written) and an RGB picture.
 stdout: one RECORD a frame: MAGIC, slot, width, height (px), taken_at (ns, CLOCK_MONOTONIC), sequence.
-stderr: lines `MARK error: ...` and `MARK note: ...` of this program's, MARK being the request's; all else there
+stderr: lines `MARK error: ...` and `MARK note: ...` of this program's, MARK being the request's; all else
 is a library's, which logs what a server sent: a whole SDP, whose lines begin as the server likes.
 """
 
