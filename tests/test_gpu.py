@@ -10,10 +10,13 @@ import os
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from broker import wait_until
 from fakes_gpu import GPU, says, script, sees
 
 from edge.config import ModelsConfig
+from edge.errors import ModelError
 from edge.vision import gpu_verdicts
 from edge.vision.gpu_children import Children
 from edge.vision.gpu_conditions import Conditions, look
@@ -132,12 +135,44 @@ def test_where_the_conditions_do_not_hold_no_process_is_started(tmp_path):
         (script("sys.exit(3)"), "no GPU: looking for one: it ended with 3"),
         (script("print('{')"), "no GPU: looking for one: "),
         (("/nowhere/python",), "no GPU: looking for one: [Errno 2] No such file"),
+        (script("os.kill(os.getpid(), 40)"), "no GPU: looking for one: it died of signal 40"),
+        (script("print('{\"x\":' + '[' * 20000 + ']' * 20000 + '}')"), "no GPU: looking for one: "),
+        (script("while True: os.write(1, b'x' * 10**6)"), "no GPU: looking for one: it ended with 1"),
     ],
 )
 def test_a_device_that_is_none_is_said(tmp_path, devices, refusal):
     log = tmp_path / "log"
     assert verdicts(tmp_path, says(log=log), devices).refusal(DETECTOR).startswith(refusal)
     assert trials(log) == 0
+
+
+def test_a_child_that_leaves_another_with_its_answer_in_hand_holds_nothing_up(tmp_path):
+    answer = json.dumps({"devices": [GPU], "fault": ""})
+    leaves = script(f"import subprocess; subprocess.Popen(['/bin/sleep', '20']); print({answer!r})")
+    assert verdicts(tmp_path, devices=leaves).refusal(DETECTOR) == ""
+
+
+def test_a_child_that_hangs_is_ended_with_all_that_it_started(tmp_path):
+    told = tmp_path / "pids"
+    hangs = script(
+        "import subprocess; other = subprocess.Popen(['/bin/sleep', '60'])\n"
+        f"open({str(told)!r}, 'w').write(f'{{other.pid}}'); time.sleep(60)"
+    )
+    assert "no answer within 8 s" in verdicts(tmp_path, hangs, budget_s=8).refusal(DETECTOR)
+    wait_until(lambda: _gone(int(told.read_text())), "what it started ends")
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def test_what_a_driver_is_called_can_not_write_on_a_terminal(tmp_path):
+    devices = sees(GPU | {"kind": "cpu", "name": "\x1b[2Jpipe\nline"})
+    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), verdicts(tmp_path, devices=devices))
+    assert model.why == "no GPU:  [2Jpipe line is the CPU"
 
 
 def test_a_gpu_beside_a_rasteriser_is_found(tmp_path):
@@ -217,7 +252,9 @@ def test_a_verdict_is_remembered_and_holds_for_what_it_was_made_of(tmp_path, mon
     assert trials(log) == before + 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"verdicts": 3}', b"\xff" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"verdicts": 3}', b"\xff" * 100, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}"]
+)
 def test_a_damaged_memory_is_no_memory(tmp_path, content):
     (tmp_path / "gpu.json").write_bytes(content)
     assert verdicts(tmp_path).refusal(DETECTOR) == ""
@@ -291,3 +328,37 @@ def test_where_another_is_asked_for_no_gpu_is_thought_of(tmp_path, delegate):
     models = ModelsConfig(delegate=delegate)
     model = load_model(SHELF, DETECTOR, models, verdicts(tmp_path, says(log=log), models=models))
     assert (model.backend, trials(log), "GPU" in model.why) == ("litert cpu 2t", 0, False)
+
+
+# --- a GPU that fails while the door is in use
+
+
+class Failing:
+    """Gives the known answer, and then fails."""
+
+    name = "litert gpu"
+
+    def __init__(self, entry, content):
+        self._turns = [[np.asarray(output) for output in known_answer(SHELF, entry)[1]]]
+
+    def run(self, tensor):
+        if not self._turns:
+            raise ModelError("the GPU failed: device lost")
+        return self._turns.pop()
+
+
+def test_what_goes_on_in_its_place_has_to_give_the_known_answer_first(tmp_path, monkeypatch):
+    """A runtime that runs a file without an error and returns garbage could make all faces alike."""
+    monkeypatch.setattr("edge.vision.ways.OnGpu", Failing)
+    picture, stored = known_answer(SHELF, DETECTOR)
+    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), verdicts(tmp_path))
+    assert model.backend == "litert gpu"
+    assert len(model(picture)) == len(stored)
+    assert (model.backend, "device lost" in model.why) == ("litert cpu 2t", True)
+
+    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), verdicts(tmp_path))
+    monkeypatch.setattr(
+        "edge.vision.ways.Interpreted.run", lambda _, tensor: [np.ones_like(o) for o in stored]
+    )
+    with pytest.raises(ModelError, match="known-answer test failed on litert cpu 2t"):
+        model(picture)
