@@ -18,7 +18,7 @@ from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
 from edge.errors import ConfigError, LineError
 from edge.journal import notify, said
-from edge.vision.delegates import check_library
+from edge.vision.delegates import check_library, exposed
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def run(path: Path) -> int:
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
-    for words in (config.pad_warning, config.camera_warning):
+    for words in (config.pad_warning, config.camera_warning, exposed(config.models.delegate)):
         if words:
             log.warning("%s", words)
     daemon = _claimed(config, path)

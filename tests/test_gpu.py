@@ -15,9 +15,11 @@ import pytest
 from broker import wait_until
 from fakes_gpu import GPU, says, script, sees
 
-from edge.config import ModelsConfig
-from edge.errors import ModelError
+from edge import daemon
+from edge.config import Config, DoorConfig, ModelsConfig, RelayConfig
+from edge.errors import LineError, ModelError
 from edge.vision import gpu_verdicts
+from edge.vision.delegates import exposed
 from edge.vision.gpu_children import Children
 from edge.vision.gpu_conditions import Conditions, look
 from edge.vision.gpu_verdicts import GpuVerdicts
@@ -309,6 +311,42 @@ def test_a_door_that_lived_on_the_gpu_is_not_counted(tmp_path, ends, monkeypatch
             assert json.loads((tmp_path / "gpu.json").read_text())["starts"] == 1
             door.tend(door._since + 601)
         assert json.loads((tmp_path / "gpu.json").read_text())["starts"] == 0
+
+
+def test_a_start_that_ends_for_another_reason_is_no_death(tmp_path, monkeypatch):
+    """A reader's line that is not there yet is tried again every second, each time with the models loaded."""
+
+    def put_off(config, *_, gpu, **__):
+        assert gpu.refusal(DETECTOR) == ""
+        raise LineError("busy")
+
+    monkeypatch.setattr(daemon, "Daemon", put_off)
+    monkeypatch.setattr(daemon, "GpuVerdicts", lambda models, folder: verdicts(folder, models=models))
+    paths = {"state_dir": str(tmp_path), "socket": str(tmp_path / "socket")}
+    config = Config("hq", "front", DoorConfig(RelayConfig(17)), simulation=True, **paths)
+    for _ in range(4):
+        with pytest.raises(LineError):
+            daemon.build(config)
+    assert json.loads((tmp_path / "gpu.json").read_text())["starts"] == 0
+
+
+def test_a_library_that_others_can_write_is_told(tmp_path: Path):
+    folder, link = tmp_path / "open", tmp_path / "link"
+    folder.mkdir()
+    library = folder / "libgpu.so"
+    library.touch()
+    link.symlink_to(library)
+    for path in (library, link):
+        assert exposed(str(path)) is None
+        library.chmod(0o646)
+        assert f"any user can write {library}, " in exposed(str(path))
+        library.chmod(0o644)
+        folder.chmod(0o777)
+        assert f"any user can write {folder}, " in exposed(str(path))
+        folder.chmod(0o1777)
+        assert exposed(str(path)) is None
+        folder.chmod(0o755)
+    assert exposed("gpu") is None
 
 
 def test_without_a_place_to_count_deaths_there_is_no_gpu(tmp_path):
