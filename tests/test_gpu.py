@@ -16,7 +16,7 @@ from broker import wait_until
 from fakes_gpu import GPU, says, script, sees
 
 from edge import daemon
-from edge.config import Config, DoorConfig, ModelsConfig, RelayConfig
+from edge.config import Config, DoorConfig, ModelsConfig, QualityConfig, RelayConfig
 from edge.errors import LineError, ModelError
 from edge.vision import gpu_verdicts
 from edge.vision.delegates import exposed
@@ -24,6 +24,7 @@ from edge.vision.gpu_children import Children
 from edge.vision.gpu_conditions import Conditions, look
 from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelEntry, ModelShelf
+from edge.vision.pipeline import Pipeline
 from edge.vision.selftest import known_answer, load_model
 
 SHELF = ModelShelf.open()
@@ -400,3 +401,20 @@ def test_what_goes_on_in_its_place_has_to_give_the_known_answer_first(tmp_path, 
     )
     with pytest.raises(ModelError, match="known-answer test failed on litert cpu 2t"):
         model(picture)
+
+
+class OnlyTheEmbedder:
+    """A judge whose GPU is too slow for the detector."""
+
+    def refusal(self, entry):
+        return "the GPU is slower" if entry == SHELF.entry(SHELF.default("detector"), "detector") else ""
+
+
+def test_two_models_on_two_backends_are_both_told(monkeypatch):
+    monkeypatch.setattr("edge.vision.ways.OnGpu", Failing)
+    wanted = ModelsConfig(delegate="gpu")
+    pipeline = Pipeline.load(wanted, QualityConfig(), OnlyTheEmbedder())
+    assert pipeline.backend == "litert gpu, detector litert cpu 2t"
+    assert pipeline.backend_why == "the GPU is slower"
+    alone = Pipeline.load(ModelsConfig(delegate="cpu"), QualityConfig())
+    assert (alone.backend, alone.backend_why) == ("litert cpu 2t", "")
