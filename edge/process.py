@@ -38,6 +38,7 @@ def run(path: Path) -> int:
         ConfigError: the configuration can't be used.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    signal.signal(signal.SIGTERM, _leave)  # until there is a door that ends in order
     config = load_config(path)
     _refuse_root(Path(config.state_dir))
     check_library(config.models.delegate)
@@ -62,6 +63,12 @@ def _refuse_root(state: Path) -> None:
             f"{state}: expected to run as its owner, user {owner}, got root: "
             "systemctl start doord, or doord run as that user"
         )
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Told to end during the start: what was begun is undone, else it would look like a death by a GPU."""
+    _end_soon()
+    raise SystemExit(0)
 
 
 def serve(daemon: Daemon) -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -329,6 +331,33 @@ def test_a_start_that_ends_for_another_reason_is_no_death(tmp_path, monkeypatch)
         with pytest.raises(LineError):
             daemon.build(config)
     assert json.loads((tmp_path / "gpu.json").read_text())["starts"] == 0
+
+
+def test_an_order_to_end_during_the_start_is_an_end_in_order(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+site: hq
+door_id: front
+simulation: true
+state_dir: {tmp_path}
+door: {{relay: {{line: 17}}}}
+camera: {{source: "folder:/nowhere"}}
+""")
+    code = f"""
+import os, pathlib, time
+from edge import process
+def build(config, reread):
+    try:
+        os.kill(os.getpid(), 15)
+        time.sleep(60)
+    finally:
+        print("undone", flush=True)
+process.build = build
+process.run(pathlib.Path({str(config)!r}))"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("undone\n", 0), done.stderr
 
 
 def test_a_library_that_others_can_write_is_told(tmp_path: Path):
