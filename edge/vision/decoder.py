@@ -40,6 +40,7 @@ MAX_REQUEST_BYTES = 64 * 2**10
 _DATA_BYTES = 512 * 2**20  # 16 reference pictures of 3840 x 2160 are 200 MiB; hostile ones want more
 _LOG_VERBOSE = "40"  # AV_LOG_VERBOSE: tells when pictures of another size begin, see child.py
 _QUEUE_BYTES = 64 * 2**10  # less than so much is being read, more is waiting; a key frame is about as large
+_SO_MEMINFO = 55  # asm-generic/socket.h; its first figure is what lies in the receive queue
 _CATCHING_UP_NS = 5 * 10**6  # a frame that comes so much sooner than its stamp says was waiting
 _SETTLING_NS = 2 * 10**9
 _JUMP_NS = 5 * 10**9  # stamps that leap further have begun anew
@@ -230,20 +231,28 @@ def _captured(cv2: Any, capture: Any) -> Iterator[Shot]:
         yield bgr, taken_at
 
 
-def _streams() -> list[int]:
-    """This process's TCP connections: the decoder's library tells nobody which is its own."""
+def _streams() -> list[socket.socket]:
+    """This process's connections: the decoder's library tells nobody which is its own."""
     found = []
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
-            if copy.family != socket.AF_UNIX and copy.type == socket.SOCK_STREAM:
-                found.append(int(name))
+        with contextlib.suppress(OSError):
+            copy = socket.socket(fileno=os.dup(int(name)))
+            if copy.family in (socket.AF_INET, socket.AF_INET6):
+                found.append(copy)
+            else:
+                copy.close()
     return found
 
 
-def _queued(connection: int) -> int:
-    """Bytes that wait in a socket to be read: FIONREAD, tcp(7)."""
+def _queued(connection: socket.socket) -> int:
+    """Bytes that wait in a socket to be read; of datagrams with what the kernel keeps beside them.
+
+    FIONREAD, tcp(7), tells of datagrams the first one's size alone.
+    """
     try:
-        return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
+        if connection.type == socket.SOCK_STREAM:
+            return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
+        return int(struct.unpack_from("I", connection.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[0])
     except OSError:
         return 0
 
