@@ -124,7 +124,7 @@ def filter_calls(may_exec: bool) -> str | None:
 
     A unix socket is what the daemon takes orders by, from whoever is its user: Landlock does not
     know of connecting to one. io_uring would open sockets behind this filter's back. The daemon is of
-    the same user, so its limits and its priority could be changed, and it could be signalled as a pipe's owner.
+    the same user, so its limits and priority could be changed, and it could be signalled as a pipe's owner.
     A child's child would outlive it: PR_SET_PDEATHSIG is not inherited. seccomp(2).
     """
     known = _CALLS.get(os.uname().machine)
