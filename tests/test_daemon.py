@@ -445,11 +445,11 @@ def test_a_fit_that_ends_while_a_reload_makes_pad_stricter_does_not_undo_it(site
     reload = threading.Thread(target=daemon._adopt, args=(stricter,), daemon=True)
     made = PadSubsystem
 
-    def slow(config, mode):
+    def slow(config, mode, gpu=None):
         if config is not stricter:  # the fit's, of the configuration as it was
             reload.start()
             reload.join(1.5)
-        return made(config, mode)
+        return made(config, mode, gpu)
 
     monkeypatch.setattr("edge.daemon.PadSubsystem", slow)
     daemon._tuned()
