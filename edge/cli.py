@@ -173,7 +173,7 @@ def _reload(options: argparse.Namespace) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     from edge.tools.doctor.door import face_alone
-    from edge.vision.delegates import check_library
+    from edge.vision.delegates import check_library, exposed
 
     path = options.file or options.config or DEFAULT_PATH
     config = load_config(path)
@@ -187,8 +187,8 @@ def _check_config(options: argparse.Namespace) -> int:
         say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             say("note: simulation: true, no real line is driven")
-        warnings = [f"note: {words}" for words in (config.pad_warning, config.camera_warning) if words]
-        say(*warnings, f"note: {alone}", *notes)
+        warnings = (config.pad_warning, config.camera_warning, exposed(config.models.delegate))
+        say(*(f"note: {words}" for words in warnings if words), f"note: {alone}", *notes)
     return 0
 
 

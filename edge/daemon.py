@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,7 @@ class Daemon:
         clock: Clock | None = None,
         ties: Ties | None = None,
         reread: Callable[[], Config] | None = None,
+        gpu: GpuVerdicts | None = None,
     ) -> None:
         self._config = config
         self._ties = ties
@@ -85,7 +87,7 @@ class Daemon:
             self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
         )
         self.doorman = Doorman(Path(config.state_dir))
-        self._gpu = GpuVerdicts(config.models, Path(config.state_dir))
+        self._gpu = gpu or GpuVerdicts(config.models, Path(config.state_dir))
         self.faces = Faces(config, self._gpu)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
@@ -356,8 +358,13 @@ def build(
     ties = tied(config)
     whole = partial(with_broker, joined=ties.joined if ties else None)
     again = None if reread is None else (lambda: whole(reread()))
+    gpu = GpuVerdicts(config.models, Path(config.state_dir))
     try:
-        return Daemon(whole(config), lines, source, inputs, signals, ties=ties, reread=again)
+        with ExitStack() as unfinished:
+            unfinished.callback(gpu.close)  # what ends with an exception did not die of a GPU
+            daemon = Daemon(whole(config), lines, source, inputs, signals, ties=ties, reread=again, gpu=gpu)
+            unfinished.pop_all()
+        return daemon
     except LineError:  # a reader's lines
         for held in (lines, inputs, signals):
             if held is not None:

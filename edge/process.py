@@ -18,7 +18,7 @@ from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
 from edge.errors import ConfigError, LineError
 from edge.journal import notify, said
-from edge.vision.delegates import check_library
+from edge.vision.delegates import check_library, exposed
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,14 @@ def run(path: Path) -> int:
         ConfigError: the configuration can't be used.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    signal.signal(signal.SIGTERM, _leave)  # until there is a door that ends in order
     config = load_config(path)
     _refuse_root(Path(config.state_dir))
     check_library(config.models.delegate)
     log.info("doord %s, door %s of site %s", __version__, config.door_id, config.site, extra=said("Starting"))
     if config.simulation:
         log.warning("simulation: mock lines, no real door is driven")
-    for words in (config.pad_warning, config.camera_warning):
+    for words in (config.pad_warning, config.camera_warning, exposed(config.models.delegate)):
         if words:
             log.warning("%s", words)
     daemon = _claimed(config, path)
@@ -62,6 +63,12 @@ def _refuse_root(state: Path) -> None:
             f"{state}: expected to run as its owner, user {owner}, got root: "
             "systemctl start doord, or doord run as that user"
         )
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Told to end during the start: what was begun is undone, else it would look like a death by a GPU."""
+    _end_soon()
+    raise SystemExit(0)
 
 
 def serve(daemon: Daemon) -> int:

@@ -134,7 +134,8 @@ def test_a_note_of_a_child_is_logged_once(tmp_path, caplog, monkeypatch):
     from children import child
 
     monkeypatch.setattr(child_module, "_noted", set())
-    body = "os.write(2, b'note: not confined\\n'); paint(0, 1, 1); tell()\nwhile True: time.sleep(1)"
+    body = "say('note: not confined'); os.write(2, b'note: of a server\\n'); paint(0, 1, 1); tell()\n"
+    body += "while True: time.sleep(1)"
     for _ in range(2):
         camera = child_module.ChildCamera(child(body), 2)
         camera.read()
@@ -142,9 +143,48 @@ def test_a_note_of_a_child_is_logged_once(tmp_path, caplog, monkeypatch):
     assert [r.getMessage() for r in caplog.records] == ["the camera: not confined"]
 
 
+@pytest.mark.parametrize("may_exec", [False, True])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "resource.prlimit(victim, resource.RLIMIT_NOFILE, (3, 3))",
+        "resource.prlimit(victim, resource.RLIMIT_CPU, (1, 1))",
+        "os.setpriority(os.PRIO_PROCESS, victim, 19)",
+        "os.sched_setaffinity(victim, {0})",
+        "os.sched_setscheduler(victim, os.SCHED_IDLE, os.sched_param(0))",
+        "fcntl.fcntl(0, fcntl.F_SETOWN, victim)",
+        "fcntl.fcntl(0, 15, struct.pack('ii', 1, victim))",
+        "fcntl.fcntl(0, 10, 9)",
+        "fcntl.ioctl(socket.socket(), 0x8901, struct.pack('i', victim))",
+        "fcntl.ioctl(socket.socket(), 0x8902, struct.pack('i', victim))",
+    ],
+)
+def test_the_daemons_limits_priority_and_signals_are_out_of_reach(statement, may_exec):
+    """It is of the same user, so the kernel would let a decoder that was taken over do all of these."""
+    victim = subprocess.Popen(["/bin/sleep", "60"])
+    code = (
+        f"import fcntl, os, resource, runpy, socket, struct; c = runpy.run_path({confine.__file__!r})\n"
+        f"victim = {victim.pid}; c['leash'](None); assert c['filter_calls']({may_exec}) is None\n"
+        f"resource.getrlimit(resource.RLIMIT_CPU); fcntl.fcntl(0, fcntl.F_GETFL)\n"
+        f"try: {statement}\nexcept PermissionError: os._exit(3)"
+    )
+    try:
+        run = [sys.executable, "-I", "-c", code]
+        done = subprocess.run(run, stdin=subprocess.PIPE, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 3, done.stderr
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
 @pytest.mark.parametrize(
     ("statement", "refused"),
     [
+        ("os.fork() or os._exit(0)", True),
+        ("os.posix_spawn('/bin/true', ['true'], {})", True),
+        ("import ctypes; os._exit(3 if ctypes.CDLL(None).syscall(435, bytes(88), 88) < 0 else 0)", True),
+        ("import threading; t = threading.Thread(target=os._exit, args=[7]); t.start(); t.join()", False),
         ("os.execv(sys.executable, [sys.executable, '-c', 'raise SystemExit(7)'])", True),
         ("os.kill(os.getpid(), 0)", True),
         ("os.abort()", False),

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from broker import wait_until
 from fakes_gpu import GPU, says, script, sees
 
-from edge.config import ModelsConfig
+from edge import daemon
+from edge.config import Config, DoorConfig, ModelsConfig, QualityConfig, RelayConfig
+from edge.errors import LineError, ModelError
 from edge.vision import gpu_verdicts
+from edge.vision.delegates import exposed
 from edge.vision.gpu_children import Children
 from edge.vision.gpu_conditions import Conditions, look
 from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.manifest import ModelEntry, ModelShelf
+from edge.vision.pipeline import Pipeline
 from edge.vision.selftest import known_answer, load_model
 
 SHELF = ModelShelf.open()
@@ -132,12 +140,44 @@ def test_where_the_conditions_do_not_hold_no_process_is_started(tmp_path):
         (script("sys.exit(3)"), "no GPU: looking for one: it ended with 3"),
         (script("print('{')"), "no GPU: looking for one: "),
         (("/nowhere/python",), "no GPU: looking for one: [Errno 2] No such file"),
+        (script("os.kill(os.getpid(), 40)"), "no GPU: looking for one: it died of signal 40"),
+        (script("print('{\"x\":' + '[' * 20000 + ']' * 20000 + '}')"), "no GPU: looking for one: "),
+        (script("while True: os.write(1, b'x' * 10**6)"), "no GPU: looking for one: it ended with 1"),
     ],
 )
 def test_a_device_that_is_none_is_said(tmp_path, devices, refusal):
     log = tmp_path / "log"
     assert verdicts(tmp_path, says(log=log), devices).refusal(DETECTOR).startswith(refusal)
     assert trials(log) == 0
+
+
+def test_a_child_that_leaves_another_with_its_answer_in_hand_holds_nothing_up(tmp_path):
+    answer = json.dumps({"devices": [GPU], "fault": ""})
+    leaves = script(f"import subprocess; subprocess.Popen(['/bin/sleep', '20']); print({answer!r})")
+    assert verdicts(tmp_path, devices=leaves).refusal(DETECTOR) == ""
+
+
+def test_a_child_that_hangs_is_ended_with_all_that_it_started(tmp_path):
+    told = tmp_path / "pids"
+    hangs = script(
+        "import subprocess; other = subprocess.Popen(['/bin/sleep', '60'])\n"
+        f"open({str(told)!r}, 'w').write(f'{{other.pid}}'); time.sleep(60)"
+    )
+    assert "no answer within 8 s" in verdicts(tmp_path, hangs, budget_s=8).refusal(DETECTOR)
+    wait_until(lambda: _gone(int(told.read_text())), "what it started ends")
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def test_what_a_driver_is_called_can_not_write_on_a_terminal(tmp_path):
+    devices = sees(GPU | {"kind": "cpu", "name": "\x1b[2Jpipe\nline"})
+    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), verdicts(tmp_path, devices=devices))
+    assert model.why == "no GPU:  [2Jpipe line is the CPU"
 
 
 def test_a_gpu_beside_a_rasteriser_is_found(tmp_path):
@@ -217,7 +257,9 @@ def test_a_verdict_is_remembered_and_holds_for_what_it_was_made_of(tmp_path, mon
     assert trials(log) == before + 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"verdicts": 3}', b"\xff" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"verdicts": 3}', b"\xff" * 100, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}"]
+)
 def test_a_damaged_memory_is_no_memory(tmp_path, content):
     (tmp_path / "gpu.json").write_bytes(content)
     assert verdicts(tmp_path).refusal(DETECTOR) == ""
@@ -274,6 +316,69 @@ def test_a_door_that_lived_on_the_gpu_is_not_counted(tmp_path, ends, monkeypatch
         assert json.loads((tmp_path / "gpu.json").read_text())["starts"] == 0
 
 
+def test_a_start_that_ends_for_another_reason_is_no_death(tmp_path, monkeypatch):
+    """A reader's line that is not there yet is tried again every second, each time with the models loaded."""
+
+    def put_off(config, *_, gpu, **__):
+        assert gpu.refusal(DETECTOR) == ""
+        raise LineError("busy")
+
+    monkeypatch.setattr(daemon, "Daemon", put_off)
+    monkeypatch.setattr(daemon, "GpuVerdicts", lambda models, folder: verdicts(folder, models=models))
+    paths = {"state_dir": str(tmp_path), "socket": str(tmp_path / "socket")}
+    config = Config("hq", "front", DoorConfig(RelayConfig(17)), simulation=True, **paths)
+    for _ in range(4):
+        with pytest.raises(LineError):
+            daemon.build(config)
+    assert json.loads((tmp_path / "gpu.json").read_text())["starts"] == 0
+
+
+def test_an_order_to_end_during_the_start_is_an_end_in_order(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+site: hq
+door_id: front
+simulation: true
+state_dir: {tmp_path}
+door: {{relay: {{line: 17}}}}
+camera: {{source: "folder:/nowhere"}}
+""")
+    code = f"""
+import os, pathlib, time
+from edge import process
+def build(config, reread):
+    try:
+        os.kill(os.getpid(), 15)
+        time.sleep(60)
+    finally:
+        print("undone", flush=True)
+process.build = build
+process.run(pathlib.Path({str(config)!r}))"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("undone\n", 0), done.stderr
+
+
+def test_a_library_that_others_can_write_is_told(tmp_path: Path):
+    folder, link = tmp_path / "open", tmp_path / "link"
+    folder.mkdir()
+    library = folder / "libgpu.so"
+    library.touch()
+    link.symlink_to(library)
+    for path in (library, link):
+        assert exposed(str(path)) is None
+        library.chmod(0o646)
+        assert f"any user can write {library}, " in exposed(str(path))
+        library.chmod(0o644)
+        folder.chmod(0o777)
+        assert f"any user can write {folder}, " in exposed(str(path))
+        folder.chmod(0o1777)
+        assert exposed(str(path)) is None
+        folder.chmod(0o755)
+    assert exposed("gpu") is None
+
+
 def test_without_a_place_to_count_deaths_there_is_no_gpu(tmp_path):
     (tmp_path / "file").touch()
     assert "can't be written" in verdicts(tmp_path / "file").refusal(DETECTOR)
@@ -291,3 +396,54 @@ def test_where_another_is_asked_for_no_gpu_is_thought_of(tmp_path, delegate):
     models = ModelsConfig(delegate=delegate)
     model = load_model(SHELF, DETECTOR, models, verdicts(tmp_path, says(log=log), models=models))
     assert (model.backend, trials(log), "GPU" in model.why) == ("litert cpu 2t", 0, False)
+
+
+# --- a GPU that fails while the door is in use
+
+
+class Failing:
+    """Gives the known answer, and then fails."""
+
+    name = "litert gpu"
+
+    def __init__(self, entry, content):
+        self._turns = [[np.asarray(output) for output in known_answer(SHELF, entry)[1]]]
+
+    def run(self, tensor):
+        if not self._turns:
+            raise ModelError("the GPU failed: device lost")
+        return self._turns.pop()
+
+
+def test_what_goes_on_in_its_place_has_to_give_the_known_answer_first(tmp_path, monkeypatch):
+    """A runtime that runs a file without an error and returns garbage could make all faces alike."""
+    monkeypatch.setattr("edge.vision.ways.OnGpu", Failing)
+    picture, stored = known_answer(SHELF, DETECTOR)
+    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), verdicts(tmp_path))
+    assert model.backend == "litert gpu"
+    assert len(model(picture)) == len(stored)
+    assert (model.backend, "device lost" in model.why) == ("litert cpu 2t", True)
+
+    model = load_model(SHELF, DETECTOR, ModelsConfig(delegate="gpu"), verdicts(tmp_path))
+    monkeypatch.setattr(
+        "edge.vision.ways.Interpreted.run", lambda _, tensor: [np.ones_like(o) for o in stored]
+    )
+    with pytest.raises(ModelError, match="known-answer test failed on litert cpu 2t"):
+        model(picture)
+
+
+class OnlyTheEmbedder:
+    """A judge whose GPU is too slow for the detector."""
+
+    def refusal(self, entry):
+        return "the GPU is slower" if entry == SHELF.entry(SHELF.default("detector"), "detector") else ""
+
+
+def test_two_models_on_two_backends_are_both_told(monkeypatch):
+    monkeypatch.setattr("edge.vision.ways.OnGpu", Failing)
+    wanted = ModelsConfig(delegate="gpu")
+    pipeline = Pipeline.load(wanted, QualityConfig(), OnlyTheEmbedder())
+    assert pipeline.backend == "litert gpu, detector litert cpu 2t"
+    assert pipeline.backend_why == "the GPU is slower"
+    alone = Pipeline.load(ModelsConfig(delegate="cpu"), QualityConfig())
+    assert (alone.backend, alone.backend_why) == ("litert cpu 2t", "")

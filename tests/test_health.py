@@ -249,3 +249,25 @@ def test_a_change_of_resolution_is_no_fault(watch, scene):
     watch.show(scene, 3)
     watch.show(cv2.resize(scene, (640, 480)), 3)
     assert watch.verdicts == [None]
+
+
+@pytest.mark.parametrize("age_s", [0.6, 60.0, -0.1])
+def test_a_camera_whose_every_frame_is_too_old_to_let_anybody_in_is_at_fault(watch, scene, age_s):
+    """Each would be refused as stale, while the door called itself armed."""
+    frames = [(scene + np.uint8(n)) for n in range(60)]
+    for pixels in frames[:40]:
+        watch.tick()
+        watch.health.saw(Frame(pixels, watch.now - age_s), watch.now)
+        watch.note()
+    late = "late: every frame is older than 500 ms when it comes"
+    assert watch.verdicts == [None, late]
+    watch.replay(frames[40:])
+    assert watch.verdicts == [None, late, None]
+
+
+def test_now_and_then_a_late_frame_is_no_fault(watch, scene):
+    for n in range(100):
+        watch.tick()
+        watch.health.saw(Frame(scene + np.uint8(n), watch.now - (0.9 if n % 10 else 0.1)), watch.now)
+        watch.note()
+    assert watch.verdicts == [None]

@@ -358,6 +358,17 @@ def test_the_password_of_the_url_is_sent_and_never_said(serve):
     assert server.requests[0].startswith(b"GET /video?token=hidden HTTP/1.1\r\n")
 
 
+def test_a_password_in_the_path_and_what_a_server_says_are_never_repeated(serve):
+    server = serve(lambda wire, _: wire.head("404 Not Found"))
+    with pytest.raises(CameraError) as refused:
+        open_camera(config(server.url.replace("/video", "/user=door_password=s3cret_channel=1")))
+    assert str(refused.value) == f"{server.url.replace('video', '')}...: expected status 200, got 404"
+    assert b"GET /user=door_password=s3cret_channel=1 HTTP/1.1" in server.requests[0]
+    for line in (b"\x1b[2Js3cret\r\n\r\n", b"HTTP/9.9 s3cret\r\n\r\n", b"HTTP/1.1 s3cret\r\n\r\n"):
+        said = refusal(serve(lambda wire, _, line=line: wire.send(line)))
+        assert said == "expected an HTTP response, got: another protocol"
+
+
 def test_a_stream_in_chunks_is_understood(serve):
     def behave(wire, _):
         wire.head(extra="Transfer-Encoding: chunked\r\n")
@@ -447,3 +458,15 @@ def test_a_part_is_stamped_when_its_first_byte_came():
     while (taken := parser.take()) is not None:
         stamps.append((taken.body[:1], taken.arrived_at))
     assert stamps == [(b"1", 1.0), (b"2", 1.0), (b"3", 3.0)]
+
+
+def test_bytes_that_come_one_by_one_cost_little_memory_and_are_looked_at_once():
+    parser = PartParser(b"frame", "a")
+    for at in range(20_000):
+        parser.feed(b"-", at / 1e6)  # 20 ms of them
+        assert parser.take() is None
+    assert len(parser._arrivals) <= 21
+    assert parser._started >= 20_000 - len("--frame")
+    parser.feed(b"\r\n--frame\r\nContent-Length: 1\r\n\r\nx", 0.5)
+    part = parser.take()
+    assert (part.body, part.arrived_at) == (b"x", 0.5)

@@ -131,6 +131,29 @@ def test_a_hundred_megapixels_are_refused_without_decoding(monkeypatch, data):
         decode_picture(data, "a.jpg")
 
 
+def many_scans(count, side=64):
+    """A grey progressive JPEG whose scans but the first say: nothing more. 34 bytes cost a whole pass."""
+
+    def segment(marker, body):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    blocks = (side // 8) ** 2
+    tables = segment(0xDB, b"\0" + b"\1" * 64) + segment(
+        0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0"
+    )
+    tables += segment(0xC4, b"\0\1" + bytes(15) + b"\0") + segment(0xC4, b"\x10\1" + bytes(15) + b"\x60")
+    first = segment(0xDA, b"\1\1\0\0\0\0") + bytes(blocks // 8)
+    return b"\xff\xd8" + tables + first + segment(0xDA, b"\1\1\0\1\x3f\0") * (count - 1) + b"\xff\xd9"
+
+
+def test_a_picture_of_a_hundred_thousand_scans_is_refused_without_decoding(monkeypatch):
+    """Of 4096 x 4096 px, libjpeg would pass over it for minutes, and the thread could not be ended."""
+    assert decode_picture(many_scans(100), "x").shape == (64, 64, 3)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(ImageError, match=r"^x: expected at most 100 scans, got 100000$"):
+        decode_picture(many_scans(100_000), "x")
+
+
 def test_forty_megapixels_are_not_too_many():
     assert decode_picture(encoded(np.zeros((1, 40_000, 3), np.uint8), ".png"), "a").shape == (1, 40_000, 3)
 

@@ -20,7 +20,7 @@ from rtsp import RtspServer, noise, sdp
 
 from edge.config import CameraConfig
 from edge.errors import CameraError
-from edge.vision import relay
+from edge.vision import decoder, relay
 from edge.vision.camera import open_camera
 from edge.vision.child import PROGRAM, Program
 from edge.vision.grabber import Grabber
@@ -217,6 +217,18 @@ def test_a_description_that_makes_no_sense_is_a_camera_error_or_survived(serve, 
     refusal(server.url, stall_s=0.5)
 
 
+def test_what_a_server_writes_into_its_description_is_no_line_of_ours(serve, caplog):
+    """FFMPEG logs the description as it came: its lines may begin as the decoder's own do."""
+    server = serve(login="user:s3cret")
+    server.describe = lambda clip: f"note: unlocked, s3cret\r\nerror: s3cret\r\n{sdp(clip)}"
+    camera = open_camera(CameraConfig(source=server.url, stall_s=2))
+    wait_until(lambda: not camera.read().pixels.flags.writeable and camera._lines, "FFMPEG logs")
+    camera.close()
+    assert any("s3cret" in line for line in camera._lines), "the server's words came"
+    assert "s3cret" not in caplog.text
+    assert not camera._told or "s3cret" not in "".join(camera._told)
+
+
 def test_noise_in_the_stream_is_survived(serve, grab):
     """Garbage between packets, torn fragments, then the picture again, all within one daemon's grabber."""
 
@@ -369,6 +381,26 @@ def test_what_tls_says_for_itself_holds_nothing_up(trusted):
 def test_a_plain_server_behind_rtsps_is_no_tls(serve):
     server = serve(lambda visitor, _: None)
     assert refusal(server.url.replace("rtsp:", "rtsps:")).endswith("expected a camera, got: nothing in time")
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_what_waits_in_either_kind_of_socket_is_seen_whole(kind):
+    """Else a decoder that falls behind over UDP shows what lay in the kernel as if it were of now."""
+    with socket.socket(socket.AF_INET, kind) as near, socket.socket(socket.AF_INET, kind) as far:
+        near.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            near.listen()
+        far.connect(near.getsockname())
+        reader = near.accept()[0] if kind == socket.SOCK_STREAM else near
+        assert decoder._queued(reader) == 0
+        for _ in range(80):
+            far.send(bytes(1400))
+        wait_until(lambda: decoder._queued(reader) > decoder._QUEUE_BYTES, "what was sent waits")
+        wanted = {held.getsockname() for held in (reader, far)}
+        found = decoder._streams()
+        assert wanted <= {copy.getsockname() for copy in found if copy.type == kind}
+        for copy in (*found, reader):
+            copy.close()
 
 
 def test_a_decoder_that_falls_behind_delivers_frames_as_old_as_they_are():

@@ -14,6 +14,7 @@ import logging
 import mmap
 import os
 import re
+import secrets
 import select
 import subprocess
 import time
@@ -82,7 +83,9 @@ class ChildCamera:
     def __init__(self, program: Program, stall_s: float) -> None:
         """Start, and wait for the first frame. Raises CameraError, within `stall_s` + 5 s."""
         self._where, self._stall_s = program.where, stall_s
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._mark = secrets.token_hex(8)  # of the program's own lines: what a library logs is a server's too
+        self._told: deque[str] = deque(maxlen=_KEPT_LINES)  # by the program itself
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)  # by its libraries
         self._sizes: set[str] = set()  # of this stream's pictures
         self._sequence = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,9 +125,9 @@ class ChildCamera:
         for pipe in (self._records, self._complaints):
             os.set_blocking(pipe, False)
         self._half = self._half_line = b""
-        request = json.dumps({**program.request, "parent": os.getpid()}).encode() + b"\n"
+        request = {**program.request, "parent": os.getpid(), "mark": self._mark}
         with contextlib.suppress(BrokenPipeError):  # it ended at once: its stderr says why
-            self._process.stdin.write(request)
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.close()
 
     def read(self) -> Frame:
@@ -199,13 +202,20 @@ class ChildCamera:
         self._half_line = half[-_LINE_CHARS:]
         for line in lines:
             text = "".join(c for c in line[:_LINE_CHARS].decode("utf-8", "replace") if c.isprintable())
+            if text.startswith(self._mark):
+                self._heed(text.removeprefix(f"{self._mark} "))
+                continue
             self._lines.append(text)
             if size := _SIZE.search(text):
                 self._sizes.add(size[1])
-            if text.startswith("note: ") and text not in _noted and len(_noted) < _KEPT_LINES:
-                _noted.add(text)
-                log.warning("%s: %s", self._where, text.removeprefix("note: "))
         return bool(data)
+
+    def _heed(self, told: str) -> None:
+        """A line of the program's own."""
+        self._told.append(told)
+        if told.startswith("note: ") and told not in _noted and len(_noted) < _KEPT_LINES:
+            _noted.add(told)
+            log.warning("%s: %s", self._where, told.removeprefix("note: "))
 
     @staticmethod
     def _read(pipe: int) -> bytes:
@@ -222,7 +232,7 @@ class ChildCamera:
         for _ in range(_KEPT_LINES):  # a child without records may still talk for ever
             if not self._listen():
                 break
-        errors = [line.removeprefix("error: ") for line in self._lines if line.startswith("error: ")]
+        errors = [line.removeprefix("error: ") for line in self._told if line.startswith("error: ")]
         because = self._cause()
         if errors:
             return errors[-1] + (f": {because}" if because else "")
@@ -232,8 +242,7 @@ class ChildCamera:
 
     def _cause(self) -> str:
         """What a library said of it, in our words; empty: nothing that is known."""
-        said = [line for line in self._lines if not line.startswith(("error: ", "note: "))]
-        for line in reversed(said):
+        for line in reversed(self._lines):
             for pattern, words in _CAUSES:
                 if re.search(pattern, line, re.IGNORECASE):
                     return words

@@ -37,16 +37,37 @@ NODES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 _SECCOMP, _FILTER = 22, 2  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # of 32 bits, linux/bpf_common.h
-_NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data, little endian
+_UNKNOWN = 0x00050026  # SECCOMP_RET_ERRNO | ENOSYS: libc then takes clone(2), whose flags can be looked at
+_LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06  # 32 bits, linux/bpf_common.h
+_NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16  # in struct seccomp_data, little endian
 _X32 = 0x40000000  # x86-64's second table of calls begins here
-_NAMES = (
-    *("socket", "tgkill", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "kill"),
-    *("tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal", "pidfd_getfd", "io_uring_setup"),
+_THREAD = 0x10000  # CLONE_THREAD
+_OWNERS = 8, 10, 15  # F_SETOWN, F_SETSIG, F_SETOWN_EX: whom the kernel sends which signal, SIGKILL too
+_OWNERS_TOO = 0x8901, 0x8902  # FIOSETOWN, SIOCSPGRP
+_PROGRAMS = "execve", "execveat"
+_REFUSED = (
+    *("ptrace", "process_vm_readv", "process_vm_writev", "kill", "tkill", "rt_sigqueueinfo"),
+    *("rt_tgsigqueueinfo", "pidfd_send_signal", "pidfd_getfd", "io_uring_setup", "setpriority"),
+    *("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr", "ioprio_set"),
 )
-_CALLS = {  # AUDIT_ARCH_*, and the numbers of _NAMES, asm/unistd.h
-    "x86_64": (0xC000003E, (41, 234, 59, 322, 101, 310, 311, 62, 200, 129, 297, 424, 438, 425)),
-    "aarch64": (0xC00000B7, (198, 131, 221, 281, 117, 270, 271, 129, 130, 138, 240, 424, 438, 425)),
+_JUDGED = "socket", "tgkill", "fcntl", "ioctl", "prlimit64", "fork", "vfork", "clone", "clone3"
+_NAMES = (*_REFUSED, *_PROGRAMS, *_JUDGED)
+# AUDIT_ARCH_*, and the numbers of _NAMES, asm/unistd.h
+_CALLS: dict[str, tuple[int, tuple[int | None, ...]]] = {
+    "x86_64": (
+        0xC000003E,
+        (
+            *(101, 310, 311, 62, 200, 129, 297, 424, 438, 425, 141, 142, 144, 203, 314, 251),
+            *(59, 322, 41, 234, 72, 16, 302, 57, 58, 56, 435),
+        ),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (
+            *(117, 270, 271, 129, 130, 138, 240, 424, 438, 425, 140, 118, 119, 122, 274, 30),
+            *(221, 281, 198, 131, 25, 29, 261, None, None, 220, 435),
+        ),
+    ),
 }
 
 _SCORE = 800  # when memory is short this process goes first, not the door's
@@ -99,24 +120,34 @@ def confine(devices: Iterable[str], ports: Iterable[int] | None) -> str | None:
 
 
 def filter_calls(may_exec: bool) -> str | None:
-    """No unix socket, no signal to others, no debugging, no program unless `may_exec`; why not, or None.
+    """No unix socket, no hand on other processes, and no child process unless `may_exec`; why not, or None.
 
     A unix socket is what the daemon takes orders by, from whoever is its user: Landlock does not
-    know of connecting to one. io_uring would open sockets behind this filter's back. seccomp(2).
+    know of connecting to one. io_uring would open sockets behind this filter's back. The daemon is of
+    the same user, so its limits and priority could be changed, and it could be signalled as a pipe's owner.
+    A child's child would outlive it: PR_SET_PDEATHSIG is not inherited. seccomp(2).
     """
     known = _CALLS.get(os.uname().machine)
     if known is None:
         return f"no system calls are known of {os.uname().machine}"
     arch, numbers = known
     number = dict(zip(_NAMES, numbers))  # noqa: B905  # Python 3.8 knows no strict
-    allowed = {"socket", "tgkill"} | ({"execve", "execveat"} if may_exec else set())
     program = [(_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 1, 0, arch), (_RETURN, 0, 0, _REFUSE)]
     program += [(_LOAD, 0, 0, _NUMBER_AT), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _REFUSE)]
-    for name in sorted(set(_NAMES) - allowed):
-        program += [(_EQUAL, 0, 1, number[name]), (_RETURN, 0, 0, _REFUSE)]
-    program += _by_argument(number["socket"], int(socket.AF_UNIX), _REFUSE, _ALLOW)
-    program += _by_argument(number["tgkill"], os.getpid(), _ALLOW, _REFUSE)  # abort() is one to itself
-    program += [(_RETURN, 0, 0, _ALLOW)]
+    for name in _REFUSED if may_exec else (*_REFUSED, *_PROGRAMS, "fork", "vfork"):
+        program += _always(number[name], _REFUSE)
+    program += _by_argument(number["socket"], 0, _EQUAL, (int(socket.AF_UNIX),), _REFUSE, _ALLOW)
+    program += _by_argument(number["tgkill"], 0, _EQUAL, (os.getpid(),), _ALLOW, _REFUSE)  # abort() is one
+    program += _by_argument(number["prlimit64"], 0, _EQUAL, (0,), _ALLOW, _REFUSE)  # getrlimit(3): of itself
+    program += _by_argument(number["fcntl"], 1, _EQUAL, _OWNERS, _REFUSE, _ALLOW)
+    program += _by_argument(number["ioctl"], 1, _EQUAL, _OWNERS_TOO, _REFUSE, _ALLOW)
+    if not may_exec:
+        program += _by_argument(number["clone"], 0, _ANY_BIT, (_THREAD,), _ALLOW, _REFUSE)
+        program += _always(number["clone3"], _UNKNOWN)
+    return _install([*program, (_RETURN, 0, 0, _ALLOW)])
+
+
+def _install(program: list[tuple[int, int, int, int]]) -> str | None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
     head = struct.pack("@HP", len(program), ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -125,10 +156,21 @@ def filter_calls(may_exec: bool) -> str | None:
     return None
 
 
-def _by_argument(number: int, value: int, equal: int, other: int) -> list[tuple[int, int, int, int]]:
-    """One call, judged by its first argument; any other goes on behind."""
-    first = [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT), (_EQUAL, 0, 1, value)]
-    return [*first, (_RETURN, 0, 0, equal), (_RETURN, 0, 0, other)]
+def _always(number: int | None, verdict: int) -> list[tuple[int, int, int, int]]:
+    """One call, whatever its arguments; None: this machine has none such."""
+    return [] if number is None else [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, verdict)]
+
+
+def _by_argument(
+    number: int | None, place: int, test: int, values: tuple[int, ...], hit: int, miss: int
+) -> list[tuple[int, int, int, int]]:
+    """One call, judged by the lower half of one of its arguments; any other goes on behind."""
+    assert number is not None
+    body = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * place)]
+    for value in values:
+        body += [(test, 0, 1, value), (_RETURN, 0, 0, hit)]
+    body += [(_RETURN, 0, 0, miss)]
+    return [(_EQUAL, 0, len(body), number), *body]
 
 
 def _readable() -> list[str]:

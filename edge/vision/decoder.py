@@ -8,7 +8,8 @@ stdin: one line of JSON, the request: a URL's password stands neither in argv no
 `libraries` are folders of modules that come first.
 MEMORY_FD: a ring of SLOTS slots, each a HEADER (sequence; 0 while it is written) and an RGB picture.
 stdout: one RECORD a frame: MAGIC, slot, width, height (px), taken_at (ns, CLOCK_MONOTONIC), sequence.
-stderr: lines `error: ...` and `note: ...` of this program's; all else there is a library's.
+stderr: lines `MARK error: ...` and `MARK note: ...` of this program's, MARK being the request's; all else
+is a library's, which logs what a server sent: a whole SDP, whose lines begin as the server likes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ MAX_REQUEST_BYTES = 64 * 2**10
 _DATA_BYTES = 512 * 2**20  # 16 reference pictures of 3840 x 2160 are 200 MiB; hostile ones want more
 _LOG_VERBOSE = "40"  # AV_LOG_VERBOSE: tells when pictures of another size begin, see child.py
 _QUEUE_BYTES = 64 * 2**10  # less than so much is being read, more is waiting; a key frame is about as large
+_SO_MEMINFO = 55  # asm-generic/socket.h; its first figure is what lies in the receive queue
 _CATCHING_UP_NS = 5 * 10**6  # a frame that comes so much sooner than its stamp says was waiting
 _SETTLING_NS = 2 * 10**9
 _JUMP_NS = 5 * 10**9  # stamps that leap further have begun anew
@@ -148,7 +150,7 @@ def _stream(request: dict[str, Any]) -> Iterator[Shot]:
     if request["tls"]:
         url = _relayed(relay, request, address)
     else:
-        _confine((), [request["port"]])
+        _confine(request["mark"], (), [request["port"]])
         url = relay.at(request["url"], address)
     import cv2
 
@@ -186,7 +188,7 @@ def _relayed(relay: ModuleType, request: dict[str, Any], address: tuple[str, int
     except OSError as error:
         raise Failure(f"expected certificates in camera.ca_file, got: {error.strerror or error}") from None
     listener = relay.listen()
-    _confine((), [request["port"], listener.getsockname()[1]])
+    _confine(request["mark"], (), [request["port"], listener.getsockname()[1]])
     try:
         relay.through(listener, context, address, request["host"], request["stall_s"])
     except OSError as error:
@@ -197,7 +199,7 @@ def _relayed(relay: ModuleType, request: dict[str, Any], address: tuple[str, int
 def _gstreamer(request: dict[str, Any]) -> Iterator[Shot]:
     """A pipeline that ends in an appsink, as a Jetson's CSI cameras want it."""
     # Argus is asked over a unix socket and plugins are looked at by a program: no filter of calls
-    _confine(("/dev", "/tmp"), None, filtered=False)  # noqa: S108  # which devices, the unit says
+    _confine(request["mark"], ("/dev", "/tmp"), None, filtered=False)  # noqa: S108  # which devices, the unit says
     want = f"expected an OpenCV with GStreamer in {sys.executable}, got"
     try:
         import cv2
@@ -229,27 +231,37 @@ def _captured(cv2: Any, capture: Any) -> Iterator[Shot]:
         yield bgr, taken_at
 
 
-def _streams() -> list[int]:
-    """This process's TCP connections: the decoder's library tells nobody which is its own."""
+def _streams() -> list[socket.socket]:
+    """This process's connections: the decoder's library tells nobody which is its own."""
     found = []
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
-            if copy.family != socket.AF_UNIX and copy.type == socket.SOCK_STREAM:
-                found.append(int(name))
+        with contextlib.suppress(OSError):
+            copy = socket.socket(fileno=os.dup(int(name)))
+            if copy.family in (socket.AF_INET, socket.AF_INET6):
+                found.append(copy)
+            else:
+                copy.close()
     return found
 
 
-def _queued(connection: int) -> int:
-    """Bytes that wait in a socket to be read: FIONREAD, tcp(7)."""
+def _queued(connection: socket.socket) -> int:
+    """Bytes that wait in a socket to be read; of datagrams with what the kernel keeps beside them.
+
+    FIONREAD, tcp(7), tells of datagrams the first one's size alone.
+    """
     try:
-        return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
+        if connection.type == socket.SOCK_STREAM:
+            return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
+        return int(struct.unpack_from("I", connection.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[0])
     except OSError:
         return 0
 
 
 def _picamera(request: dict[str, Any]) -> Iterator[Shot]:
     """A CSI camera of a Raspberry Pi, by libcamera."""
-    _confine(("/dev",), (), may_exec=True)  # libcamera may run a camera's algorithms as a program
+    _confine(
+        request["mark"], ("/dev",), (), may_exec=True
+    )  # libcamera may run a camera's algorithms as a program
     try:
         from picamera2 import Picamera2
     except ImportError as error:
@@ -317,14 +329,16 @@ def _paint(array: Any, bgr: bool) -> Callable[[Any], None]:
     return paint
 
 
-def _confine(devices: tuple[str, ...], ports: Any, may_exec: bool = False, filtered: bool = True) -> None:
+def _confine(
+    mark: str, devices: tuple[str, ...], ports: Any, may_exec: bool = False, filtered: bool = True
+) -> None:
     confine = _beside("confine")
     reason = confine.confine(devices, ports)
     if reason is not None:
-        _say(f"note: the decoder is not confined to its files: {reason}")
+        _say(mark, f"note: the decoder is not confined to its files: {reason}")
     reason = confine.filter_calls(may_exec) if filtered else None
     if reason is not None:
-        _say(f"note: the decoder's system calls are not filtered: {reason}")
+        _say(mark, f"note: the decoder's system calls are not filtered: {reason}")
 
 
 def _beside(name: str) -> ModuleType:
@@ -344,8 +358,9 @@ def _keep_prints_apart() -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, 1, 0)  # _IOLBF, stdio.h
 
 
-def _say(line: str) -> None:
-    os.write(2, (" ".join(line.split())[:400] + "\n").encode())
+def _say(mark: str, line: str) -> None:
+    # a line of its own, whatever a library left unfinished
+    os.write(2, f"\n{mark} {' '.join(line.split())[:400]}\n".encode())
 
 
 def main() -> int:
@@ -364,12 +379,12 @@ def main() -> int:
             height, width = array.shape[:2]
             ring.put(width, height, taken_at_ns, _paint(array, bgr))
     except Failure as failure:
-        _say(f"error: {failure}")
+        _say(request["mark"], f"error: {failure}")
         return 1
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001  # the boundary where a camera's bytes enter
-        _say(f"error: {type(error).__name__}: {error}")
+        _say(request["mark"], f"error: {type(error).__name__}: {error}")
         return 1
     return 0
 

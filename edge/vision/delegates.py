@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,28 @@ def check_library(delegate: str) -> None:
         _open(delegate)
     except DelegateError as error:
         raise ConfigError(f"models.delegate: {error}") from None
+
+
+def exposed(delegate: str) -> str | None:
+    """Who else could put code of theirs into the daemon by this library, in words; None: nobody.
+
+    Looked at are the file, the folders on the way to it, and those on the way to what a link points at. A
+    sticky folder, as /tmp, lets nobody replace another's file.
+    """
+    if not delegate.startswith("/"):
+        return None
+    path = Path(delegate)
+    for part in dict.fromkeys((path.resolve(), *path.resolve().parents, *path.parents)):
+        try:
+            about = part.stat()
+        except OSError:
+            continue
+        sticky = stat.S_ISDIR(about.st_mode) and about.st_mode & stat.S_ISVTX
+        if about.st_mode & stat.S_IWOTH and not sticky:
+            return (
+                f"models.delegate: any user can write {part}, and what it holds runs in the daemon: chmod o-w"
+            )
+    return None
 
 
 def external(api: Any, path: str, options: Mapping[str, str]) -> Any:

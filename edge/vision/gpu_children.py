@@ -5,12 +5,14 @@ Whatever becomes of them is a DelegateError, one line.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from edge.errors import DelegateError
 from edge.vision.manifest import ModelEntry
 
 _LOOK_S = 5.0
+_MOST_BYTES = 64 * 2**10  # of an answer
 _PASSED = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -88,25 +91,56 @@ def _asked(command: Sequence[str], question: bytes, within_s: float, doing: str,
     environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     try:
-        child = subprocess.Popen(  # noqa: S603  # this interpreter and a module of ours
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-        )
+        with _paper() as paper:
+            return _decoded(_ran(command, question, within_s, environment, paper), paper, doing, kind)
     except OSError as error:
         raise DelegateError(f"no GPU: {doing}: {error}") from None
-    try:
-        answer, _ = child.communicate(question, within_s)
     except subprocess.TimeoutExpired:
-        child.kill()  # and not waited for: a driver can hold it in the kernel
         raise DelegateError(f"no GPU: {doing}: no answer within {within_s:.0f} s") from None
-    if child.returncode < 0:
-        raise DelegateError(f"no GPU: {doing}: it died of {signal.Signals(-child.returncode).name}")
+
+
+def _paper() -> BinaryIO:
+    """What a child writes its answer on: it never grows, and who else holds it open does not matter."""
+    paper = os.fdopen(os.memfd_create("doord-answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "rb")
+    os.ftruncate(paper.fileno(), _MOST_BYTES)
+    fcntl.fcntl(paper.fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return paper
+
+
+def _ran(
+    command: Sequence[str], question: bytes, within_s: float, environment: dict[str, str], paper: BinaryIO
+) -> int:
+    """Its return code. Raises OSError, subprocess.TimeoutExpired: it is killed, and what it started."""
+    child = subprocess.Popen(  # noqa: S603  # this interpreter and a module of ours
+        command,
+        stdin=subprocess.PIPE,
+        stdout=paper,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd="/",
+        start_new_session=True,
+    )
     try:
-        return msgspec.json.decode(answer, type=kind)
-    except msgspec.DecodeError as error:
-        ended = f"it ended with {child.returncode}" if child.returncode else str(error)
+        child.communicate(question, within_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)  # and not waited for: a driver can hold it in the kernel
+        raise
+    return child.returncode
+
+
+def _decoded(code: int, paper: BinaryIO, doing: str, kind: type[T]) -> T:
+    """The answer. Raises DelegateError: it died, or made no sense."""
+    if code < 0:
+        raise DelegateError(f"no GPU: {doing}: it died of {_signal(-code)}")
+    paper.seek(0)
+    try:
+        return msgspec.json.decode(paper.read().rstrip(b"\0"), type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        ended = f"it ended with {code}" if code else str(error)
         raise DelegateError(f"no GPU: {doing}: {ended}") from None
+
+
+def _signal(number: int) -> str:
+    known = {known.value: known.name for known in signal.Signals}
+    return known.get(number, f"signal {number}")

@@ -175,7 +175,7 @@ class GpuVerdicts:
         """What is remembered; a file that can't be read is nothing."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Memory) if self._path else Memory()
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             return Memory()
 
     def _write(self, memory: Memory) -> bool:

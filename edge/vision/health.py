@@ -78,6 +78,7 @@ class CameraHealth:
         self._last_at: float | None = None
         self._digest: int | None = None
         self._same = _Lasting(config.frozen_s)
+        self._late = _Lasting(config.stall_s)
         self._blind = _Lasting(config.blind_s)
         self._blurred = _Lasting(config.blind_s)
         self._loop = _LoopWatch() if live else None
@@ -99,7 +100,10 @@ class CameraHealth:
             self._sight = sight_of(frame.pixels)
             if self._loop is not None and not self._sight.blind:
                 self._loop.saw(digest, now)
+        late = self._late.lasts(not 0 <= now - frame.taken_at <= self._config.max_frame_age_ms / 1000, now)
         flaw = self._flaw(fresh, now)
+        if late:  # before all else: none of them can let anybody in
+            flaw = f"late: every frame is older than {self._config.max_frame_age_ms} ms when it comes"
         suspicious = self._blind.since is not None or self._blurred.since is not None
         # a frame shown twice is no flaw yet (some cameras do so steadily) and no proof of health
         if flaw is not None or suspicious or fresh:

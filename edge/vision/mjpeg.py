@@ -14,11 +14,11 @@ import socket
 import ssl
 import string
 import time
-from http.client import HTTPException, HTTPResponse
+from http.client import BadStatusLine, HTTPException, HTTPResponse, UnknownProtocol
 from typing import cast
 from urllib.parse import SplitResult, quote, unquote
 
-from edge.camera_config import camera_url
+from edge.camera_config import camera_url, shown_source
 from edge.config import CameraConfig
 from edge.errors import CameraError, ImageError
 from edge.values import Frame
@@ -148,13 +148,13 @@ def _connect(url: SplitResult, config: CameraConfig) -> socket.socket:
 
 
 def _parse(source: str) -> tuple[SplitResult, str]:
-    """The URL, and what messages call it: without password and query, which often holds one."""
+    """The URL, and what messages call it: without password, and query or path that may hold one."""
     url = camera_url(source)
     if url is None:
         raise CameraError("camera.source: expected http://host[:port]/path, got a malformed URL")
     if url.scheme not in _PORTS:
         raise CameraError(f"camera.source: expected http://host[:port]/path, got {url.scheme}://...")
-    return url, f"{url.scheme}://{_host(url)}:{url.port or _PORTS[url.scheme]}{url.path}"
+    return url, shown_source(f"{url.scheme}://{_host(url)}:{url.port or _PORTS[url.scheme]}{url.path}")
 
 
 def _host(url: SplitResult) -> str:
@@ -181,6 +181,8 @@ def _words(error: Exception) -> str:
         return "nothing in time"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"a certificate that can't be verified (camera.ca_file): {error.verify_message}"
+    if isinstance(error, BadStatusLine | UnknownProtocol) and not isinstance(error, OSError):
+        return "another protocol"  # in the server's words, which may be anything
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0][:200]
 

@@ -16,6 +16,7 @@ from edge.errors import CameraError
 MAX_HEADER_BYTES = 8 * 2**10
 MAX_PART_BYTES = 16 * 2**20  # a 4096 x 4096 JPEG of good quality has about 6 MiB
 
+_TOGETHER_S = 0.001  # what comes within this came when the first of it did
 _EXTRA_DASHES = 8  # some cameras repeat the dashes that the header's boundary already has
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,12})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -48,12 +49,18 @@ class PartParser:
         self._buffer = bytearray()
         self._offset = 0  # of the buffer's first byte in the stream
         self._arrivals: deque[tuple[int, float]] = deque()  # (offset behind the last byte, when)
-        self._searched = 0  # the buffer holds no delimiter of the next part before this
+        self._started = 0  # the buffer holds no delimiter of this part before this,
+        self._searched = 0  # and none of the next before this
 
     def feed(self, data: bytes, at: float) -> None:
         """More of the stream, that came at `at`."""
         self._buffer += data
-        self._arrivals.append((self._offset + len(self._buffer), at))
+        end = self._offset + len(self._buffer)
+        if (
+            self._arrivals and at - self._arrivals[-1][1] < _TOGETHER_S
+        ):  # a byte at a time would fill the memory
+            at = self._arrivals.pop()[1]
+        self._arrivals.append((end, at))
 
     def take(self) -> Part | None:
         """The next whole part, or None while more bytes are needed.
@@ -61,10 +68,12 @@ class PartParser:
         Raises:
             CameraError: the stream says it ends, or a header or part is larger than allowed.
         """
-        start = self._buffer.find(self._delimiter)
+        start = self._buffer.find(self._delimiter, self._started)
         if start < 0:
             self._bound(len(self._buffer), MAX_PART_BYTES, "a part boundary")
+            self._started = max(0, len(self._buffer) - len(self._delimiter) + 1)
             return None
+        self._started = start
         behind = start + len(self._delimiter)
         if self._buffer[behind : behind + 2] == b"--":
             raise CameraError(f"{self._where}: expected more frames, got the end of the stream")
@@ -93,7 +102,7 @@ class PartParser:
         part = Part(bytes(self._buffer[body:end]), self._arrivals[0][1])
         del self._buffer[:end]
         self._offset += end
-        self._searched = 0
+        self._started = self._searched = 0
         return part
 
     def _bound(self, size: int, limit: int, what: str) -> None:

@@ -20,6 +20,7 @@ from edge.vision.embed import FaceNet
 from edge.vision.gpu import GpuJudge
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.quality import measure, ranked, shortcoming
+from edge.vision.runtime import Model
 from edge.vision.selftest import load_model
 
 
@@ -42,8 +43,12 @@ Known = Callable[[Probe], bool]
 class Pipeline:
     """The loaded models. Safe to call from several threads: one picture at a time."""
 
-    def __init__(self, detector: Detector, embedder: FaceNet, gate: QualityConfig) -> None:
+    def __init__(
+        self, detector: Detector, embedder: FaceNet, gate: QualityConfig, detecting: Model | None = None
+    ) -> None:
+        """`detecting`: the model behind `detector`, to be told of in `backend`."""
         self.embedder = embedder
+        self._detecting = detecting
         self._detector = detector
         self._gate = gate
         self._lock = threading.Lock()
@@ -55,17 +60,20 @@ class Pipeline:
         detector, embedder = chosen(shelf, models)
         facenet = load_model(shelf, embedder, models, gpu)
         blazeface = load_model(shelf, detector, models, gpu)
-        return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate)
+        return cls(BlazeFace(blazeface, models.min_face_score), FaceNet(facenet), gate, blazeface)
 
     @property
     def backend(self) -> str:
-        """What runs the embedder, which takes most of the time."""
-        return self.embedder.backend
+        """What runs the embedder, which takes most of the time; and the detector, if that is another."""
+        one = self.embedder.backend
+        other = self._detecting.backend if self._detecting else one
+        return one if one == other else f"{one}, detector {other}"
 
     @property
     def backend_why(self) -> str:
-        """Why not what the configuration wants runs it; empty: it does."""
-        return self.embedder.backend_why
+        """Why not what the configuration wants runs them; empty: it does."""
+        reasons = [self.embedder.backend_why, self._detecting.why if self._detecting else ""]
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
 
     def gate_by(self, gate: QualityConfig) -> None:
         """Another gate from the next picture on; from any thread."""

@@ -21,7 +21,7 @@ from edge.tools.doctor.finding import Said, fail, note, ok, warn
 from edge.tools.doctor.patient import Check, Patient
 from edge.tools.local import read_gallery
 from edge.tools.viewfinder import View, summary, watch
-from edge.vision.delegates import check_library
+from edge.vision.delegates import check_library, exposed
 from edge.vision.gpu_conditions import look
 from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pipeline import chosen
@@ -70,6 +70,8 @@ def models(patient: Patient) -> Said:
     why = "; ".join(dict.fromkeys(model.why for model in loaded if model.why))
     words += f"; {why}" if why else ""
     words += f"; {_in_force(patient)}"
+    if open_to_others := exposed(config.models.delegate):
+        return warn(f"{words}; {open_to_others}", _DELEGATE)
     return warn(words, _DELEGATE) if why and config.models.delegate != "auto" else ok(words)
 
 
