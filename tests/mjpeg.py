@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from grabbing import head_of_request
 from numpy.typing import NDArray
 
 BOUNDARY = b"frame"
@@ -82,13 +83,7 @@ class Wire:
         self._closing = closing
 
     def request(self) -> bytes:
-        heard = b""
-        while b"\r\n\r\n" not in heard:
-            more = self._connection.recv(4096)
-            if not more:
-                raise OSError
-            heard += more
-        return heard
+        return head_of_request(self._connection)
 
     def send(self, data: bytes) -> None:
         self._connection.sendall(data)

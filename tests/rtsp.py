@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from clip import Clip
+from grabbing import head_of_request
 
 _MTU = 1400
 _CLOCK_HZ = 90_000  # of RTP for video
@@ -126,13 +127,7 @@ class Visitor:
             self._connection.sendall(self._answer(method, request).encode())
 
     def _request(self) -> str:
-        heard = b""
-        while b"\r\n\r\n" not in heard:
-            more = self._connection.recv(4096)
-            if not more:
-                raise OSError
-            heard += more
-        return heard.decode()
+        return head_of_request(self._connection).decode()
 
     def _answer(self, method: str, request: str) -> str:
         number = re.search(r"CSeq: *(\d+)", request)[1]

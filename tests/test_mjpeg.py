@@ -8,12 +8,12 @@ import time
 import pytest
 from broker import Authority
 from fakes import number_of, shot, until
+from grabbing import grabbing
 from mjpeg import MjpegServer, jpeg, part, steady
 
 from edge.config import CameraConfig
 from edge.errors import CameraError
 from edge.vision.camera import open_camera
-from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.mjpeg import MjpegCamera
 from edge.vision.multipart import MAX_HEADER_BYTES, MAX_PART_BYTES, PartParser, boundary_of
@@ -42,17 +42,8 @@ def serve():
 @pytest.fixture
 def grab():
     """grab(server): a started grabber on it, stopped at the end."""
-    grabbers = []
-
-    def start(server, **options):
-        camera = config(server.url, **options)
-        grabbers.append(Grabber(lambda: open_camera(camera), camera))
-        grabbers[-1].start()
-        return grabbers[-1]
-
-    yield start
-    for grabber in grabbers:
-        grabber.stop()
+    with grabbing() as start:
+        yield lambda server, **options: start(server.url, **options)
 
 
 def gets(grabber, number):

@@ -16,6 +16,7 @@ import pytest
 from broker import Authority, wait_until
 from clip import encode
 from fakes import number_of, shot, until
+from grabbing import grabbing
 from rtsp import RtspServer, noise, sdp
 
 from edge.config import CameraConfig
@@ -23,7 +24,6 @@ from edge.errors import CameraError
 from edge.vision import decoder, relay
 from edge.vision.camera import open_camera
 from edge.vision.child import PROGRAM, Program
-from edge.vision.grabber import Grabber
 
 CLIP = encode([shot(i, (320, 240)) for i in range(1, 11)])
 LARGER = encode([shot(i, (640, 480)) for i in range(11, 21)])
@@ -51,18 +51,8 @@ def serve():
 
 @pytest.fixture
 def grab():
-    """grab(url, **options): a started grabber, stopped at the end."""
-    grabbers = []
-
-    def start(url, **options):
-        camera = CameraConfig(source=url, **({"stall_s": 1} | options))
-        grabbers.append(Grabber(lambda: open_camera(camera), camera))
-        grabbers[-1].start()
-        return grabbers[-1]
-
-    yield start
-    for grabber in grabbers:
-        grabber.stop()
+    with grabbing() as start:
+        yield start
 
 
 def gets(grabber, numbers, seconds=20):
