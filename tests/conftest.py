@@ -26,6 +26,16 @@ PICTURES = Path(__file__).parent / "pictures"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = ("daemon", "soak", "store", "card_door", "joined_door", "camera_campaign", "orders", "reload")
+"""Files that take longest, by `--durations`: begun last, one would keep every other worker waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, else as they came; for `--dist loadfile --no-loadscope-reorder`."""
+    rank = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(autouse=True)
 def logging_as_it_was():
     """Whoever starts the log as the daemon does leaves it as it was to the next test."""
