@@ -65,6 +65,18 @@ def models_or_default(options: argparse.Namespace) -> tuple[ModelsConfig, Qualit
     return config.models, config.quality
 
 
+def write_export(path: Path, data: bytes) -> None:
+    """Put an export where it was told to. Raises GalleryError: no file is there, or the disk refuses."""
+    from edge.disk import write_atomically
+
+    if path.exists() and not (path.is_file() and not path.is_symlink()):
+        raise GalleryError(f"{path}: expected a file or nothing there, got something else")
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise GalleryError(f"{path}: {error.strerror}") from None
+
+
 def typed_passphrase(file: Path | None, twice: bool) -> str:
     """A passphrase out of a file, or typed. Raises GalleryError: neither can be."""
     if file is not None:

@@ -6,8 +6,8 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from edge.cli_common import configured, say, say_json, tell, typed_passphrase
-from edge.errors import EnrolmentError, GalleryError, ImageError
+from edge.cli_common import configured, say, say_json, tell, typed_passphrase, write_export
+from edge.errors import EnrolmentError, ImageError
 from edge.vision.pictures import MAX_FILE_BYTES
 
 
@@ -104,18 +104,12 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from edge.disk import write_atomically
     from edge.tools.local import open_desk
 
     passphrase = _passphrase(options, twice=True)
     with ExitStack() as stack:
         data = open_desk(configured(options), stack).export(passphrase)
-    if options.file.exists() and not (options.file.is_file() and not options.file.is_symlink()):
-        raise GalleryError(f"{options.file}: expected a file or nothing there, got something else")
-    try:
-        write_atomically(options.file, data)
-    except OSError as error:
-        raise GalleryError(f"{options.file}: {error.strerror}") from None
+    write_export(options.file, data)
     kind = "in plain text" if passphrase is None else "encrypted"
     tell(options, f"{options.file}: {len(data)} bytes, {kind}", bytes=len(data), encrypted=bool(passphrase))
     return 0

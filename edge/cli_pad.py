@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_common import configured, say, say_json, typed_passphrase
+from edge.cli_common import configured, say, say_json, typed_passphrase, write_export
 from edge.errors import DoordError, EnrolmentError, TuningRefused
 from edge.log_view import printable
 
@@ -163,17 +163,11 @@ def _step(tuner: Tuner, who: str, kind: str | None, seconds: float, ask: str) ->
 
 
 def _export(options: argparse.Namespace) -> int:
-    from edge.disk import write_atomically
     from edge.tuning import ExportTune
 
     passphrase = typed_passphrase(options.passphrase_file, twice=True)
     data = _asked(options, ExportTune(passphrase)).exported
-    if options.file.exists() and not (options.file.is_file() and not options.file.is_symlink()):
-        raise TuningRefused(f"{options.file}: expected a file or nothing there, got something else")
-    try:
-        write_atomically(options.file, data)
-    except OSError as error:
-        raise TuningRefused(f"{options.file}: {error.strerror}") from None
+    write_export(options.file, data)
     say(f"{options.file}: {len(data)} bytes, encrypted")
     return 0
 
@@ -192,8 +186,7 @@ def _import(options: argparse.Namespace) -> int:
 def _id(text: str) -> str:
     from edge.identity.gallery import check_subject
 
-    check_subject(text)
-    return text
+    return check_subject(text)
 
 
 def _seconds(value: float) -> float:

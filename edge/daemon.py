@@ -73,12 +73,12 @@ class Daemon:
         config: Config,
         lines: LockLines,
         open_source: Callable[[CameraConfig], CameraSource],
+        gpu: GpuVerdicts,
         inputs: DoorInputs | None = None,
         signals: DoorSignals | None = None,
         clock: Clock | None = None,
         ties: Ties | None = None,
         reread: Callable[[], Config] | None = None,
-        gpu: GpuVerdicts | None = None,
     ) -> None:
         self._config = config
         self._ties = ties
@@ -87,7 +87,7 @@ class Daemon:
             self.ledger, lambda: self.reporter.setting(), self._trusted_now, lambda: self.link.wake()
         )
         self.doorman = Doorman(Path(config.state_dir))
-        self._gpu = gpu or GpuVerdicts(config.models, Path(config.state_dir))
+        self._gpu = gpu
         self.faces = Faces(config, self._gpu)
         self.clock = clock or SystemClock(Path(config.state_dir) / "clock.floor")
         self.access = Access(config, self.clock)
@@ -362,7 +362,7 @@ def build(
     try:
         with ExitStack() as unfinished:
             unfinished.callback(gpu.close)  # what ends with an exception did not die of a GPU
-            daemon = Daemon(whole(config), lines, source, inputs, signals, ties=ties, reread=again, gpu=gpu)
+            daemon = Daemon(whole(config), lines, source, gpu, inputs, signals, ties=ties, reread=again)
             unfinished.pop_all()
         return daemon
     except LineError:  # a reader's lines

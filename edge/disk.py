@@ -256,6 +256,39 @@ def unseal(key: bytes, sealed: bytes, associated: bytes, where: str) -> bytes:
         raise GalleryError(f"{where}: was altered, or sealed with another key") from None
 
 
+def read_sealed(
+    path: Path, key: Callable[[], bytes], associated: bytes, what: str, most: int = -1
+) -> bytes | None:
+    """What `write_sealed` was given; None: there is no file, and `key` is not asked for.
+
+    Args:
+        path: the file.
+        key: gives the 32 bytes.
+        associated: as it was sealed.
+        what: is in it, for messages.
+        most: bytes that are read; what is cut off there was altered. Below 0: all.
+
+    Raises:
+        GalleryError: it can't be read, was altered, or is another key's.
+    """
+    try:
+        with path.open("rb") as file:
+            sealed = file.read(most)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise GalleryError(f"{path}: {error.strerror}") from None
+    return unseal(key(), sealed, associated, f"{path}: {what}")
+
+
+def write_sealed(path: Path, key: bytes, plain: bytes, associated: bytes) -> None:
+    """Raises GalleryError: the disk refuses; what was there stays."""
+    try:
+        write_atomically(path, seal(key, plain, associated))
+    except OSError as error:
+        raise GalleryError(f"{path}: {error.strerror}") from None
+
+
 class FileKey:
     """A key in a file: 64 hex digits and a newline, mode 0600. Port KeyProvider.
 

@@ -209,7 +209,7 @@ def test_too_many_cards_and_a_disk_that_refuses_change_nothing(kept, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cards_module, "write_atomically", full)
+    monkeypatch.setattr("edge.disk.write_atomically", full)
     with pytest.raises(GalleryError, match="No space left"):
         kept.add(CARD, "ada", True, None)
     assert kept.load() == before

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Id
-from edge.disk import seal, unseal, write_atomically
+from edge.disk import read_sealed, write_sealed
 from edge.errors import CardError, GalleryError
 from edge.identity.credentials import Cards, Credential, card_digest, card_key
 from edge.ports import KeyProvider
@@ -45,19 +46,15 @@ class CardFile:
 
     def load(self) -> Cards:
         """All cards; none where there is no file. Raises GalleryError: damaged, or another key's."""
-        try:
-            sealed = self._path.read_bytes()
-        except FileNotFoundError:
+        key = cache(self._key)
+        plain = read_sealed(self._path, key, _BOUND_TO, "the cards")
+        if plain is None:
             return Cards()
-        except OSError as error:
-            raise GalleryError(f"{self._path}: {error.strerror}") from None
-        key = self._key()
-        plain = unseal(key, sealed, _BOUND_TO, f"{self._path}: the cards")
         try:
             rows = msgspec.msgpack.decode(plain, type=_File).cards
         except msgspec.MsgspecError as error:
             raise GalleryError(f"{self._path}: expected cards of doord, got: {error}") from None
-        return Cards(key, {row.digest: _credential(row) for row in rows})
+        return Cards(key(), {row.digest: _credential(row) for row in rows})
 
     def add(self, card: str, subject: str, enabled: bool, expires_at_utc: datetime | None) -> Credential:
         """Give a card (`credentials.card_text`) to a subject; one that was given out before is replaced.
@@ -92,10 +89,7 @@ class CardFile:
         if len(cards) > MAX_CARDS:
             raise CardError(f"{self._path}: expected at most {MAX_CARDS} cards, got {len(cards)}")
         plain = msgspec.msgpack.encode(_File(1, [_row(card) for card in cards.values()]))
-        try:
-            write_atomically(self._path, seal(self._key(), plain, _BOUND_TO))
-        except OSError as error:
-            raise GalleryError(f"{self._path}: {error.strerror}") from None
+        write_sealed(self._path, self._key(), plain, _BOUND_TO)
 
 
 def _by_id(cards: Mapping[bytes, Credential], card_id: str) -> Credential:

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 
 from edge.config import Id
-from edge.disk import remove_durably, seal, unseal, write_atomically
+from edge.disk import read_sealed, remove_durably, write_sealed
 from edge.errors import GalleryError
 from edge.identity.tuning import Linear, Recording
 from edge.passphrase import decrypt, encrypt
@@ -147,14 +147,8 @@ class TuningFile:
 
     def load(self) -> Kept:
         """Everything; nothing where there is no file. Raises GalleryError: damaged, or another key's."""
-        try:
-            with self._path.open("rb") as file:
-                sealed = file.read(MAX_BYTES + 1024)
-        except FileNotFoundError:
-            return Kept()
-        except OSError as error:
-            raise GalleryError(f"{self._path}: {error.strerror}") from None
-        return _parsed(unseal(self._key(), sealed, _BOUND_TO, f"{self._path}: the tune"), str(self._path))
+        plain = read_sealed(self._path, self._key, _BOUND_TO, "the tune", MAX_BYTES + 1024)
+        return Kept() if plain is None else _parsed(plain, str(self._path))
 
     def save(self, kept: Kept) -> None:
         """Raises GalleryError: too large, or the disk refuses; what was there stays."""
@@ -162,10 +156,7 @@ class TuningFile:
         if len(kept.recordings) > MAX_RECORDINGS or len(plain) > MAX_BYTES:
             words = f"at most {MAX_RECORDINGS} recordings and {MAX_BYTES >> 20} MB"
             raise GalleryError(f"{self._path}: expected {words}, got more: doord pad forget --recordings")
-        try:
-            write_atomically(self._path, seal(self._key(), plain, _BOUND_TO))
-        except OSError as error:
-            raise GalleryError(f"{self._path}: {error.strerror}") from None
+        write_sealed(self._path, self._key(), plain, _BOUND_TO)
 
     def remove(self) -> None:
         """No tune any more. Raises GalleryError."""
