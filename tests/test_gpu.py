@@ -319,7 +319,7 @@ def test_a_door_that_lived_on_the_gpu_is_not_counted(tmp_path, ends, monkeypatch
 def test_a_start_that_ends_for_another_reason_is_no_death(tmp_path, monkeypatch):
     """A reader's line that is not there yet is tried again every second, each time with the models loaded."""
 
-    def put_off(config, *_, gpu, **__):
+    def put_off(config, lines, source, gpu, *_, **__):
         assert gpu.refusal(DETECTOR) == ""
         raise LineError("busy")
 

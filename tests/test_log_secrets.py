@@ -22,7 +22,8 @@ from test_journal import Journald
 
 from edge.message_ids import MESSAGE_IDS
 
-KIAN, UNKNOWN = "0000004711", "0000031337"
+# long enough to stand nowhere by chance: ids, clocks and hexadecimal digits are full of short numbers
+KIAN, UNKNOWN = "0074659812", "0031938275"
 
 # as under systemd, with another address for journald's socket, and debug lines
 RUN = """
