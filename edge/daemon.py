@@ -2,7 +2,8 @@
 
 Threads: main (signals, watching the others), camera, vision, door, recorder, control, the link's own.
 A fault in main or door locks the door and ends the process, systemd starts it again; any other
-thread is started again with back-off while the door goes on.
+thread is started again with back-off while the door goes on. A vision thread that hangs can't be: it ends
+the process too, at a moment when the door is at rest.
 """
 
 from __future__ import annotations
@@ -148,7 +149,6 @@ class Daemon:
         self.recorder.start()
         self.attendant.tell("Started", f"doord {__version__}")
         self.link.start()
-        sees = self.sight.start()
         self._control = ControlServer(
             Path(self._config.socket),
             self._desk,
@@ -162,8 +162,7 @@ class Daemon:
         self._workers.append(Worker("vitals", self.meter.step, _STUCK_S))
         self._workers.append(Worker("reload", self.reloader.step))
         self._workers += [Worker(f"reader-{i}", reader.step) for i, reader in enumerate(self.readers)]
-        if sees:
-            self._workers.append(Worker("vision", lambda: self.attendant.attend(self.sight.look())))
+        self._workers += self.sight.start(self.attendant.attend)
         if self.member is not None:
             self.member.start()
             self._workers += self.member.workers()
@@ -238,7 +237,12 @@ class Daemon:
             self.reporter.publish_state()
 
     def watch(self) -> None:
-        """One look after everything. Raises LineError when the door's thread is dead."""
+        """One look after everything.
+
+        Raises:
+            LineError: the door's thread is dead.
+            HangError: the vision thread hangs, and the door is at rest.
+        """
         now = time.monotonic()
         if not self.door.alive or now - self.door.beat > _DOOR_BEAT_S:
             raise LineError(f"the door's thread has not turned for {now - self.door.beat:.1f} s")
@@ -255,11 +259,12 @@ class Daemon:
             self.faces.load_gallery()
             self.reporter.publish_state()
         self.access.tend()
+        self.sight.tend(now, at_rest=self.door.status.lock == "locked")
         self._gpu.tend(now)
         self.reporter.tell_health(now)
 
     def wait(self) -> None:
-        """Until `stop` is asked for, watching. Raises LineError when the door's thread is dead."""
+        """Until `stop` is asked for, watching. Raises what `watch` does."""
         while not self._stopping.wait(_WATCH_S):
             self.watch()
             notify("WATCHDOG=1")
@@ -346,7 +351,7 @@ def build(
     reload; raises ConfigError.
 
     Raises:
-        LineError: the line can't be claimed; nothing runs, exit 78.
+        LineError: the line can't be claimed; nothing runs.
     """
     specs: list[str] = []
     if lines is None:

@@ -19,6 +19,10 @@ class LineError(DoordError, OSError):
     """A door line can't be claimed or driven."""
 
 
+class HangError(DoordError, RuntimeError):
+    """A thread does not come back from native code: only another process can go on."""
+
+
 class DutyExceeded(LineError):
     """The lock was unlocked for too long in this hour; nothing moved."""
 

@@ -42,6 +42,7 @@ MESSAGE_IDS: dict[str, str] = {
     "BrokerConnected": "5655e6aac09c4a92944b22d1a8e890d3",
     "BrokerFault": "178b55c7ccf34f5286eed379f22470dd",
     "ThreadDied": "8a2d5b92f85844068e733667ad97123c",
+    "ThreadHangs": "cd4362c9f4fb49db8be90c79e87ab034",
     "LineFault": "2ec47493bbe64a7dbd5d1cf1b8638bc0",
     "Folded": "a8cd29dcf5434cf9a9ea0615247c6970",
     "BridgeObeyed": "a21c5c9573664c2092293a8e79a84970",

@@ -16,7 +16,7 @@ from edge import __version__
 from edge.config import Config, load_config
 from edge.daemon import Daemon, build
 from edge.door.controller import SWITCH_S
-from edge.errors import ConfigError, LineError
+from edge.errors import ConfigError, HangError, LineError
 from edge.journal import notify, said
 from edge.vision.delegates import check_library, exposed
 
@@ -78,10 +78,13 @@ def serve(daemon: Daemon) -> int:
     try:
         daemon.start()
         daemon.wait()
-    except LineError as error:
+    except (LineError, HangError) as error:
         _end_soon()
-        log.critical("%s", error, extra=said("LineFault"))
+        hangs = isinstance(error, HangError)
+        log.critical("%s", error, extra=said("ThreadHangs" if hangs else "LineFault"))
         daemon.door.secure()
+        if hangs:
+            faulthandler.dump_traceback()
         return EX_SOFTWARE
     finally:
         _end_soon()

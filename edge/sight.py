@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from edge.access import Access
 from edge.config import CameraConfig, Config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, HangError
 from edge.faces import Faces
 from edge.identity.credentials import Evidence
 from edge.identity.tuning_file import TuningFile
@@ -21,12 +23,15 @@ from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import Seen, VisionLoop
+from edge.worker import Worker
 
 _BEAT_S = 3.0  # longer than a picture takes on the slowest board
+_HANG_S = 60.0  # native code that has not returned for so long never will
+_YOUNG_S = 600.0  # a door that hangs after each start is not started more often than this
 
 
 class Sight:
-    """What the vision thread works with. `look` belongs to that thread, the rest to any."""
+    """What the vision thread works with; from any thread."""
 
     def __init__(
         self,
@@ -48,11 +53,13 @@ class Sight:
         self.pad = PadSubsystem(config, access.pad_mode, gpu)
         self.grabber = Grabber(lambda: open_source(config.camera), config.camera)
         self.loop: VisionLoop | None = None
+        self._worker: Worker | None = None
+        self._began = time.monotonic()
 
-    def start(self) -> bool:
-        """Open the camera; False: there are no models to look with."""
+    def start(self, attend: Callable[[Seen], None]) -> list[Worker]:
+        """Open the camera; who looks, and tells `attend`. Nobody: there are no models to look with."""
         if self._faces.pipeline is None:
-            return False
+            return []
         self.loop = VisionLoop(
             self.grabber,
             _health(self._config),
@@ -62,15 +69,28 @@ class Sight:
             people=self._faces.comparable,
         )
         self.grabber.start()
-        return True
+        self._worker = Worker("vision", partial(self._turn, self.loop, attend))
+        return [self._worker]
 
-    def look(self) -> Seen:
-        """One turn of the vision thread, after `start`. Raises ModelError."""
-        assert self.loop is not None
-        seen = self.loop.step()
+    def _turn(self, loop: VisionLoop, attend: Callable[[Seen], None]) -> None:
+        """One turn of the vision thread. Raises ModelError."""
+        seen = loop.step()
         if seen.observation is not None:
             self._looked(seen.observation.stages_ms)
-        return seen
+        attend(seen)
+
+    def tend(self, now: float, at_rest: bool) -> None:
+        """`now`: s, monotonic. `at_rest`: the lock is locked, a second without this process harms nobody.
+
+        Raises:
+            HangError: the thread hangs in native code. It can't be ended, and has the models' lock, so
+                that another thread would hang there too.
+        """
+        hangs_s = self._worker.in_step_s(now) if self._worker else 0.0
+        if not at_rest or not hangs_s > _HANG_S:
+            return
+        if self._gpu.blame() or now - self._began > _YOUNG_S:
+            raise HangError(f"the vision thread has not turned for {hangs_s:.0f} s: a new process looks")
 
     def _searchable(self) -> Gallery | None:
         """Nobody is searched for where a face alone opens nothing."""

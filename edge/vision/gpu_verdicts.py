@@ -106,6 +106,11 @@ class GpuVerdicts:
         if self._since is not None and now - self._since > _STEADY_S:
             self.close()
 
+    def blame(self) -> bool:
+        """The door ends because a thread hangs. Whether the GPU is suspected: this start stays counted."""
+        suspected, self._since = self._since is not None, None
+        return suspected
+
     def close(self) -> None:
         """The door ends in order."""
         if self._since is not None:

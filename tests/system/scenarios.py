@@ -268,6 +268,12 @@ def a_door_loop_that_hangs_is_restarted_locked(bench: Bench) -> None:
     _restarted(bench, "door")
 
 
+def a_vision_thread_that_hangs_is_another_in_a_new_process(bench: Bench) -> None:
+    """It can't be ended inside native code; after 5 s here, a minute in the package."""
+    _restarted(bench, "vision")
+    assert "the vision thread has not turned for" in bench.machine.journal(UNIT)
+
+
 def _replaced(bench: Bench, what: str, again: Callable[[], bool], prepare: Callable[[], None]) -> None:
     bench.instead(what)
     bench.start()
@@ -500,6 +506,7 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     a_line_that_is_not_there_does_not_leave_the_door_dead,
     a_main_loop_that_hangs_is_restarted_locked,
     a_door_loop_that_hangs_is_restarted_locked,
+    a_vision_thread_that_hangs_is_another_in_a_new_process,
     a_camera_that_hangs_is_replaced,
     a_link_that_hangs_is_replaced,
     the_key_is_a_file_of_roots,
