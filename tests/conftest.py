@@ -58,7 +58,7 @@ def picture():
 
 
 if not (Path(__file__).parent.parent / "deploy" / "pad_attacks.py").exists():
-    # the built wheel is tested without the repository, and what wears a door out says nothing of a wheel
+    # the tests alone, as on an emulated board; what wears a door out would take hours there
     of_the_repository = ("float16", "model_sources", "pad_attacks", "pad_tune", "translate")
     endurance = ("camera_campaign", "event_kills", "soak", "tflite_runtime")
     collect_ignore = [f"test_{name}.py" for name in of_the_repository + endurance]

@@ -33,7 +33,7 @@ def guest(broker, folder, bundle) -> Guest:
     return Guest(broker.port, folder, bundle.ca, bundle.certificate, bundle.certificate_key)
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the built wheel is tested without the repository")
+@pytest.mark.skipif(not SHIPPED.exists(), reason="needs the repository")
 def test_the_shipped_files_are_what_the_command_writes():
     assert (SHIPPED / "mosquitto.conf").read_text() == conf("hq", 8883, "/etc/mosquitto/doord")
     assert (SHIPPED / "acl").read_text() == acl("hq")

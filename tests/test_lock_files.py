@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
 sys.path.insert(0, str(ROOT / "deploy" / "package"))
 if not PYPROJECT.exists() or not (ROOT / "deploy").exists():
-    pytest.skip("needs the source tree", allow_module_level=True)
+    pytest.skip("needs the repository", allow_module_level=True)
 
 from targets import TARGETS, Target  # noqa: E402
 

@@ -23,7 +23,7 @@ from edge.link import bundle, ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "deploy" / "package").exists():
-    pytest.skip("needs the source tree", allow_module_level=True)
+    pytest.skip("needs the repository", allow_module_level=True)
 sys.path[:0] = [str(ROOT / "deploy" / "package"), str(ROOT / "deploy" / "upgrading")]
 
 import debian_files  # noqa: E402

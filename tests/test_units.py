@@ -17,7 +17,7 @@ SERVICES = [name for name in UNITS if name.endswith(".service")]
 MOST_EXPOSED = 1.5
 
 pytestmark = [
-    pytest.mark.skipif(not SYSTEMD.is_dir(), reason="the units are not part of the wheel"),
+    pytest.mark.skipif(not SYSTEMD.is_dir(), reason="needs the repository"),
     pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"),
 ]
 
