@@ -73,7 +73,7 @@ def number_of(pixels: NDArray[np.uint8]) -> int:
     return round(float(np.median(pixels[:, : pixels.shape[1] // 4])) / 10)
 
 
-def until(so: Callable[[], bool], seconds: float = 10) -> bool:
+def until(so: Callable[[], bool], seconds: float = 40) -> bool:
     """Wait for something another thread does; whether it came so within a bounded time."""
     deadline = time.monotonic() + seconds
     while not so():

@@ -1,10 +1,11 @@
+import threading
 import time
 
 import cv2
 import numpy as np
 import pytest
 from fakes import FakeCamera, number_of, shot, until
-from mjpeg import MjpegServer, steady
+from mjpeg import MjpegServer
 
 from edge.config import CameraConfig
 from edge.errors import CameraError, ClipEnded
@@ -36,6 +37,26 @@ def config(source, **options):
     return CameraConfig(source=str(source), **({"fps": 50, "stall_s": 1, "loop": False} | options))
 
 
+class Asking:
+    """A network camera that sends one picture a read: it shows the newest, a slow test would miss some."""
+
+    def __init__(self, camera, asked):
+        self._camera, self._asked = camera, asked
+        self.close = camera.close
+
+    def read(self):
+        self._asked.release()
+        return self._camera.read()
+
+
+def when_asked(wire, shots, asked):
+    wire.head()
+    for pixels in shots:
+        while not asked.acquire(timeout=0.02):
+            wire.pause(0)
+        wire.frame(pixels)
+
+
 @pytest.fixture(params=["video", "folder", "mjpeg", "fake"])
 def source(request, tmp_path):
     """source(shots): a camera of every kind that shows these pictures, once."""
@@ -47,8 +68,9 @@ def source(request, tmp_path):
         elif request.param == "folder":
             opened.append(open_camera(config(f"folder:{write_folder(tmp_path / 'shots', shots)}")))
         elif request.param == "mjpeg":
-            servers.append(MjpegServer(lambda wire, _: steady(wire, shots)).__enter__())
-            opened.append(open_camera(config(servers[0].url)))
+            asked = threading.Semaphore(0)
+            servers.append(MjpegServer(lambda wire, _: when_asked(wire, shots, asked)).__enter__())
+            opened.append(Asking(open_camera(config(servers[0].url)), asked))
         else:
             opened.append(FakeCamera(shots))
         return opened[-1]

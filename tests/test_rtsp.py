@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 import threading
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,7 @@ def grab():
         yield start
 
 
-def gets(grabber, numbers, seconds=20):
+def gets(grabber, numbers, seconds=40):
     """Whether the grabber delivers a shot of these numbers within a bounded time."""
 
     def look():
@@ -80,16 +80,32 @@ def refusal(url, **options):
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_frames_come_over_either_transport_upright_in_rgb_and_in_order(serve, transport):
-    server = serve()
+    ahead = [float("-inf")]  # frames sent since the camera was open, less those read
+
+    def behave(visitor, _):
+        """At most five ahead of the reader, which shows the newest: what a slow one skips is known."""
+        for unit in cycle(CLIP.units):
+            while ahead[0] >= 5:
+                visitor.pause(0.005)
+            visitor.send(unit, CLIP.fps)
+            ahead[0] += 1
+            visitor.pause(1 / CLIP.fps)
+
+    def read():
+        ahead[0] -= 1
+        return camera.read()
+
+    server = serve(behave)
     camera = open_camera(CameraConfig(source=server.url, transport=transport))
     try:
-        frames = [camera.read() for _ in range(12)]
+        ahead[0] = 0
+        frames = [read() for _ in range(12)]
     finally:
         camera.close()
     told = "RTP/AVP/TCP;unicast;interleaved" if transport == "tcp" else "RTP/AVP/UDP;unicast;client_port"
     assert any(told in request for request in server.requests)
     numbers = [number_of(frame.pixels) for frame in frames]
-    assert all(after == before % 10 + 1 for before, after in pairwise(numbers))
+    assert all((after - before) % 10 in range(1, 7) for before, after in pairwise(numbers)), numbers
     assert frames[0].pixels.shape == (240, 320, 3)
     stamps = [frame.taken_at for frame in frames]
     assert stamps == sorted(stamps)
@@ -107,11 +123,11 @@ def test_the_first_frame_shown_is_no_older_than_the_newest_sent(serve):
 
     camera = open_camera(CameraConfig(source=serve(behave).url))
     try:
-        newest = sent[-1]
+        before = len(sent)
         first = number_of(camera.read().pixels)
     finally:
         camera.close()
-    assert (newest - first) % 10 <= 3
+    assert first in sent[before - 4 :]
 
 
 def test_user_and_password_reach_the_camera_and_nothing_else(serve, grab, caplog):
