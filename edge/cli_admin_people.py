@@ -15,12 +15,11 @@ from edge.cli_admin_common import (
     now_local,
     now_utc,
     opened,
-    read_file,
     show,
     write_file,
 )
 from edge.cli_card import moment
-from edge.cli_common import say, say_json, tell
+from edge.cli_common import read_file, say, say_json, tell
 from edge.errors import AdminError
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def _import(options: argparse.Namespace) -> int:
         return 0
     if options.file is None:
         raise AdminError("expected a CSV file or --template, got neither")
-    entries = csv_file.read_table(read_file(options.file), str(options.file))
+    entries = csv_file.read_table(read_file(options.file, AdminError), str(options.file))
     with opened(options) as site:
         done = people.import_people(
             site.records, entries, options.update, now_utc(), str(options.file), keep=not options.dry_run

@@ -12,9 +12,10 @@ from typing import Protocol
 import msgspec
 
 from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ModelsConfig, QualityConfig, load_config
-from edge.errors import ConfigError, GalleryError
+from edge.errors import ConfigError, DoordError, GalleryError
 from edge.log_view import one_line
 
+MAX_FILE_BYTES = 32 * 2**20  # of a photograph or a table
 _MAX_PASSPHRASE = 4096  # bytes
 
 
@@ -63,6 +64,20 @@ def models_or_default(options: argparse.Namespace) -> tuple[ModelsConfig, Qualit
         return ModelsConfig(), QualityConfig()
     config = load_config(options.config)
     return config.models, config.quality
+
+
+def read_file(path: Path, refusal: type[DoordError], most: int = MAX_FILE_BYTES) -> bytes:
+    """A file's content, bounded: a device or a pipe never ends. Raises `refusal`."""
+    try:
+        if not path.is_file():
+            raise refusal(f"{path}: expected a file, got {'something else' if path.exists() else 'none'}")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise refusal(f"{path}: {error.strerror or error}") from None
+    if len(data) > most:
+        raise refusal(f"{path}: expected at most {most} bytes, got more")
+    return data
 
 
 def write_export(path: Path, data: bytes) -> None:

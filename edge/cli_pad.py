@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_common import configured, say, say_json, typed_passphrase, write_export
-from edge.errors import DoordError, EnrolmentError, TuningRefused
+from edge.cli_common import configured, read_file, say, say_json, typed_passphrase, write_export
+from edge.errors import DoordError, EnrolmentError, GalleryError, TuningRefused
 from edge.log_view import printable
 
 if TYPE_CHECKING:
@@ -173,12 +173,10 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from edge.identity.tuning_file import MAX_FILE_BYTES
     from edge.tuning import ImportTune
 
-    try:
-        data = options.file.read_bytes()
-    except OSError as error:
-        raise TuningRefused(f"{options.file}: {error.strerror}") from None
+    data = read_file(options.file, GalleryError, MAX_FILE_BYTES)
     passphrase = typed_passphrase(options.passphrase_file, twice=False)
     return _told(options, _asked(options, ImportTune(data, passphrase)))
 
