@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,11 @@ def pad_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) ->
     record.add_argument("--of", metavar="WHO", default="unnamed", help="whose face the attack shows")
     record.add_argument("--seconds", type=float, default=_SECONDS, help="how long (%(default)g)")
     record.add_argument(
-        "--from", dest="source", type=Path, metavar="CLIP|FOLDER", help="of this camera, not live"
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="CLIP|FOLDER",
+        help="of this camera, as it films, not live",
     )
     action("fit", _do("Fit"), "fit to what was recorded, and put it in force")
     action("show", show, "what was recorded and fitted, and what it is worth")
@@ -100,24 +105,27 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _from_files(options: argparse.Namespace, person: str, species: str | None) -> Recorded:
-    """A recording out of a clip, a picture or a folder of pictures of this camera."""
+    """A recording out of a clip, a picture or a folder of pictures of this camera, turned and cut as live."""
     from edge.evaluate.presentations import frames
     from edge.liveness import load_texture
     from edge.tuning import recorded, taker
     from edge.vision.pipeline import Pipeline
+    from edge.vision.view import turned
 
     config = configured(options)
     texture = load_texture(config.models, config.pad.models)
     pipeline = Pipeline.load(config.models, config.quality)
-    take, every_s, due, rows = taker(texture), config.pad.every_ms / 1000, 0.0, []
-    for frame in frames(options.source, config.camera.fps):
-        if frame.taken_at >= min(due, options.seconds) - 1e-3:
-            if frame.taken_at > options.seconds:
-                break
-            made = take(frame, pipeline(frame.pixels))
-            if made is not None:
-                rows.append(made)
-                due = frame.taken_at + every_s
+    camera, take, every_s, due, rows = config.camera, taker(texture), config.pad.every_ms / 1000, 0.0, []
+    for filmed in frames(options.source, camera.fps):
+        if filmed.taken_at > options.seconds:
+            break
+        if filmed.taken_at < due - 1e-3:
+            continue
+        frame = replace(filmed, pixels=turned(filmed.pixels, camera.rotation, camera.region))
+        made = take(frame, pipeline(frame.pixels))
+        if made is not None:
+            rows.append(made)
+            due = filmed.taken_at + every_s
     return recorded(person, species, rows, config, texture)
 
 

@@ -473,6 +473,28 @@ def test_the_command_records_clips_tells_what_is_missing_and_forgets(tmp_path, c
     assert run("record", "--genuine", "Not An Id", "--from", str(tmp_path / "c.avi"))[0] == 2
 
 
+def test_files_of_the_camera_are_turned_and_cut_as_its_live_picture_is(tmp_path, capsys, picture):
+    one, other = (cv2.resize(picture(f"{name}.jpg")[:500], (480, 480)) for name in ("obama", "biden"))
+    (tmp_path / "filmed").mkdir()
+    wall = np.full((480, 960, 3), 128, np.uint8)
+    filmed = np.rot90(np.vstack([np.hstack([one, other]), wall]), 2)  # by a camera mounted upside down
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / "filmed" / f"{i}.png"), cv2.cvtColor(filmed, cv2.COLOR_RGB2BGR))
+
+    def record(**camera: object) -> tuple[int, str]:
+        site = Site(tmp_path, camera={"source": "file:none", "fps": 4, **camera})
+        source = str(tmp_path / "filmed")
+        code = main(["pad", "record", "--genuine", "a", "--from", source, "-c", str(site.path)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    for camera in ({"rotation": 180}, {"region": [0.0, 0.0, 0.5, 0.5]}):
+        code, said = record(**camera)
+        assert (code, "expected at least 3 frames with one face" in said) == (2, True)
+    code, said = record(rotation=180, region=[0.0, 0.0, 0.5, 0.5])
+    assert (code, "1, 4 frames" in said) == (0, True)
+
+
 class Scripted:
     """Sibling of a tuner: the second recording fails once; `asked` is all it was asked."""
 
