@@ -79,13 +79,14 @@ def _files(options: argparse.Namespace, studio: Studio) -> list[Seen]:
 
 
 def _sitting(options: argparse.Namespace, pipeline: Pipeline, studio: Studio) -> list[Seen]:
-    from edge.vision.sitting import take_pictures
+    from edge.vision.loop import picture
+    from edge.vision.sitting import sit
 
     camera = CameraConfig(source=options.camera, insecure=options.insecure)
     for _, expected, got in camera_contradictions(camera, simulation=True):
         cure = expected.replace("camera.insecure: true", "--insecure")
         raise AdminError(f"--camera: expected {cure}, got {got}")
-    taken = take_pictures(camera, pipeline, True, _SITTING_PICTURES, _APART_S, _SITTING_S)
+    taken = sit(camera, pipeline, True, picture, _SITTING_PICTURES, _APART_S, _SITTING_S)
     if len(taken) < _SITTING_PICTURES:
         raise EnrolmentError(
             f"expected {_SITTING_PICTURES} good pictures within {_SITTING_S:g} s, got {len(taken)}: "

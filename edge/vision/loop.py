@@ -138,7 +138,7 @@ class VisionLoop:
         self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True
     ) -> list[NDArray[np.uint8]]:
         """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment. See `sit`."""
-        return self.sit(lambda frame, _: frame.pixels, count, apart_s, timeout_s, wanted)
+        return self.sit(picture, count, apart_s, timeout_s, wanted)
 
     def sit(
         self,
@@ -161,6 +161,11 @@ class VisionLoop:
                 return sitting.wait(timeout_s, wanted)
             finally:
                 self._sitting = None
+
+
+def picture(frame: Frame, look: Look) -> NDArray[np.uint8]:  # noqa: ARG001  # what a sitting calls
+    """What an enrolment takes of a frame: (H, W, 3) RGB."""
+    return frame.pixels
 
 
 def _is_near(match: Match | None) -> bool:
