@@ -384,7 +384,7 @@ def test_a_tuned_model_judges_instead_of_the_texture_whose_score_is_still_told(
     fitted_for(tmp_path, texture, tuner)
     pad, model = subsystem(tmp_path, "pad: {live: 99}"), tuner.do(Show()).model
     assert pad.limits == {"tuned": Limit(model.live, model.unsure)}
-    assert (pad.problem, pad.note) == (None, None)
+    assert (pad.problem, pad.note, pad.tuned_at_utc) == (None, None, model.at_utc)
     pixels = picture("obama.jpg")
     scores = pad.check(pixels, pipeline(pixels).face, 0.0)
     assert math.isfinite(scores["texture"])
@@ -405,6 +405,7 @@ def test_a_model_of_another_camera_is_not_used_and_the_door_says_so(
     fitted_for(tmp_path, texture, tuner)
     pad = subsystem(tmp_path, more)
     assert (pad.note, pad.problem, list(pad.limits)) == (words, None, ["texture"])
+    assert pad.tuned_at_utc is None
     assert f"the tuned model is not used: {words}" in caplog.text
 
 
