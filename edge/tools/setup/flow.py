@@ -207,16 +207,18 @@ def _broker(config: Config) -> list[Outcome]:
         reached = broker_trial.reach(mqtt)
         outcomes = [passed("broker", f"{reached.where} answers, {reached.tls or 'without TLS'}")]
         if mqtt.tls is not None:
-            terms, flaws = broker_trial.terms(mqtt.tls), broker_trial.flaws(mqtt.tls)
-            ends = min(term.ends for term in terms)
-            words = f"all hold until {ends:%Y-%m-%d}"
-            outcomes.append(
-                failed("certificates", "; ".join(flaws)) if flaws else passed("certificates", words)
-            )
+            outcomes.append(_certificates(broker_trial.terms(mqtt.tls)))
         broker_trial.echo(mqtt, Topics(config.site, config.door_id))
         return [*outcomes, passed("access rules", "the door's own topic was written and read back")]
     except DoordError as error:
         return [failed("broker", str(error))]
+
+
+def _certificates(terms: list[broker_trial.Term]) -> Outcome:
+    now = datetime.now(timezone.utc)
+    if flaws := [flaw for term in terms if (flaw := term.flaw(now))]:
+        return failed("certificates", "; ".join(flaws))
+    return passed("certificates", f"all hold until {min(term.ends for term in terms):%Y-%m-%d}")
 
 
 def _of_doctor(part: str, said: Said) -> Outcome:
