@@ -34,6 +34,7 @@ STAGES = ("detect", "align", "embed", "search", "total")
 DOOR_FRAME = (640, 480)  # width, height px: what a door's camera delivers by default
 _CLIP_FRAMES = 60  # decoded before the clock runs; 0.9 MB each
 _LARGE_GALLERY = 20_000
+_SEARCHES = 50  # a tenth of them to warm up
 _SWEEP_BYTES = 64 * 2**20  # more than the caches of a door's processor
 
 Looker = Callable[[NDArray[np.uint8]], Look]
@@ -268,7 +269,7 @@ def synthetic_gallery(subjects: int, templates_each: int, model: str, dimension:
     return Gallery(1, model, names, read_only(vectors), read_only(owners))
 
 
-def time_search(templates: int, model: str, dimension: int, searches: int = 50) -> Timing:
+def time_search(templates: int, model: str, dimension: int) -> Timing:
     """The search alone among `templates`, five to a subject, each from cold caches.
 
     At a door the networks run between two searches and push the templates out of the cache;
@@ -278,12 +279,12 @@ def time_search(templates: int, model: str, dimension: int, searches: int = 50) 
     probe = Probe(gallery.templates[-1], model, 0.0)
     sweep = np.zeros(_SWEEP_BYTES, np.uint8)
     times_ms = []
-    for _ in range(searches):
+    for _ in range(_SEARCHES):
         sweep += 1
         began = time.perf_counter()
         search(probe, gallery)
         times_ms.append((time.perf_counter() - began) * 1000)
-    return _timing("search", times_ms[searches // 10 :])
+    return _timing("search", times_ms[_SEARCHES // 10 :])
 
 
 Lap = dict[str, float]  # stage -> ms
