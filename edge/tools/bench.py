@@ -29,6 +29,7 @@ from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pictures import PICTURE_SUFFIXES, load_picture
 from edge.vision.pipeline import Look, Pipeline, chosen
 from edge.vision.runtime import Model, on_cpu
+from edge.vision.video import open_video
 
 STAGES = ("detect", "align", "embed", "search", "total")
 DOOR_FRAME = (640, 480)  # width, height px: what a door's camera delivers by default
@@ -217,9 +218,7 @@ def load_frames(source: Path) -> tuple[list[NDArray[np.uint8]], str]:
 
 
 def _video(source: Path) -> list[NDArray[np.uint8]]:
-    if not source.is_file():
-        raise ImageError(f"{source}: expected a picture or a video file, got nothing")
-    capture = cv2.VideoCapture(str(source))
+    capture = open_video(source, ImageError)
     frames: list[NDArray[np.uint8]] = []
     try:
         while len(frames) < _CLIP_FRAMES:
@@ -230,7 +229,7 @@ def _video(source: Path) -> list[NDArray[np.uint8]]:
     finally:
         capture.release()
     if not frames:
-        raise ImageError(f"{source}: expected a picture or a video, got nothing that can be decoded")
+        raise ImageError(f"{source}: expected a video with frames, got none that can be decoded")
     return frames
 
 
