@@ -92,8 +92,8 @@ def write_export(path: Path, data: bytes) -> None:
         raise GalleryError(f"{path}: {error.strerror}") from None
 
 
-def typed_passphrase(file: Path | None, twice: bool) -> str:
-    """A passphrase out of a file, or typed. Raises GalleryError: neither can be."""
+def typed_passphrase(file: Path | None, twice: bool, otherwise: str = "") -> str:
+    """A passphrase out of a file, or typed. Raises GalleryError: neither can be; `otherwise`: what else can."""
     if file is not None:
         try:
             with file.open("rb") as opened:
@@ -101,7 +101,7 @@ def typed_passphrase(file: Path | None, twice: bool) -> str:
         except OSError as error:
             raise GalleryError(f"{file}: {error.strerror}") from None
     if not sys.stdin.isatty():
-        raise GalleryError("expected --passphrase-file or --plaintext where nobody can type")
+        raise GalleryError(f"expected --passphrase-file{otherwise} where nobody can type")
     passphrase = getpass.getpass("passphrase: ")
     if twice and getpass.getpass("again: ") != passphrase:
         raise GalleryError("the two passphrases differ")

@@ -114,4 +114,6 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _passphrase(options: argparse.Namespace, twice: bool) -> str | None:
-    return None if options.plaintext else typed_passphrase(options.passphrase_file, twice)
+    if options.plaintext:
+        return None
+    return typed_passphrase(options.passphrase_file, twice, " or --plaintext")

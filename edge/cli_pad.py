@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_common import configured, read_file, say, say_json, typed_passphrase, write_export
+from edge.cli_common import configured, read_file, say, say_json, tell, typed_passphrase, write_export
 from edge.errors import DoordError, EnrolmentError, GalleryError, TuningRefused
 from edge.log_view import printable
 
@@ -49,9 +49,9 @@ def pad_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) ->
         metavar="CLIP|FOLDER",
         help="of this camera, as it films, not live",
     )
-    action("fit", _do("Fit"), "fit to what was recorded, and put it in force")
+    action("fit", _fit, "fit to what was recorded, and put it in force")
     action("show", show, "what was recorded and fitted, and what it is worth")
-    action("rollback", _do("Rollback"), "put the model before in force")
+    action("rollback", _rollback, "put the model before in force")
     forget = action("forget", _forget, "forget recordings and models")
     forget.add_argument("--recordings", action="store_true", help="only the recordings")
     for name, run, words in (
@@ -70,13 +70,16 @@ def _asked(options: argparse.Namespace, request: TuneRequest) -> TuneState:
         return open_tuner(configured(options), stack).do(request)
 
 
-def _do(name: str):  # type: ignore[no-untyped-def]  # what argparse calls
-    def run(options: argparse.Namespace) -> int:
-        from edge import tuning
+def _fit(options: argparse.Namespace) -> int:
+    from edge.tuning import Fit
 
-        return _told(options, _asked(options, getattr(tuning, name)()))
+    return _told(options, _asked(options, Fit()))
 
-    return run
+
+def _rollback(options: argparse.Namespace) -> int:
+    from edge.tuning import Rollback
+
+    return _told(options, _asked(options, Rollback()))
 
 
 def show(options: argparse.Namespace) -> int:
@@ -176,7 +179,7 @@ def _export(options: argparse.Namespace) -> int:
     passphrase = typed_passphrase(options.passphrase_file, twice=True)
     data = _asked(options, ExportTune(passphrase)).exported
     write_export(options.file, data)
-    say(f"{options.file}: {len(data)} bytes, encrypted")
+    tell(options, f"{options.file}: {len(data)} bytes, encrypted", bytes=len(data), encrypted=True)
     return 0
 
 

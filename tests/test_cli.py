@@ -179,6 +179,12 @@ def test_an_export_without_a_passphrase_must_be_asked_for(site, capsys, tmp_path
     assert run(site, capsys, "gallery", "export", str(tmp_path / "x"), "--plaintext")[0] == 0
 
 
+def test_what_stands_for_a_typed_passphrase_is_an_option_of_that_command(site, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: PTH123, SIM115
+    code, _, err = run(site, capsys, "pad", "export", str(tmp_path / "x"))
+    assert (code, err) == (2, "doord: expected --passphrase-file where nobody can type\n")
+
+
 def test_an_export_never_replaces_a_device_or_a_link(site, capsys, tmp_path):
     (tmp_path / "link").symlink_to("/dev/null")
     for target in ("/dev/null", str(tmp_path / "link")):
