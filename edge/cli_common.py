@@ -93,7 +93,11 @@ def write_export(path: Path, data: bytes) -> None:
 
 
 def typed_passphrase(file: Path | None, twice: bool, otherwise: str = "") -> str:
-    """A passphrase out of a file, or typed. Raises GalleryError: neither can be; `otherwise`: what else can."""
+    """A passphrase out of a file, or typed. `otherwise`: what else would do, in words.
+
+    Raises:
+        GalleryError: neither can be read, or the two that were typed differ.
+    """
     if file is not None:
         try:
             with file.open("rb") as opened:
