@@ -16,10 +16,11 @@ from edge.admin.conversation import Conversation
 from edge.admin.model import Door, Publication, Seen
 from edge.admin.records import Records
 from edge.admin.reports import SILENT_S as SILENT_S
-from edge.admin.reports import Reports, printable, read_reports
+from edge.admin.reports import Reports, read_reports
 from edge.errors import AdminError
 from edge.link import orders
 from edge.link.orders import Attestation
+from edge.log_view import printable
 
 AHEAD_S = 120.0  # a report from the future would hide that its door is silent
 
