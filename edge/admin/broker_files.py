@@ -13,6 +13,7 @@ from edge.admin.folder import OpenSite
 from edge.admin.handed import write_files
 from edge.admin.model import Revoked
 from edge.admin.pki import ADMIN_NAME, BRIDGE_NAME, COLLECTOR_NAME, HOME_NAME
+from edge.link.discovery import BIRTH_TOPIC, config_topic
 
 CONF = """\
 # Mosquitto for doord, site {site}: `doord admin broker-files` writes it. MQTT over TLS, nothing else.
@@ -89,7 +90,7 @@ def acl(site: str) -> str:
     rules += [f"pattern write {own}/{last}" for last in _WRITES]
     rules += [f"pattern read {own}/{last}" for last in _READS]
     rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
-    rules += ["pattern write homeassistant/device/doord-%u/config", "pattern read homeassistant/status"]
+    rules += [f"pattern write {config_topic('%u')}", f"pattern read {BIRTH_TOPIC}"]
     names = {"admin": ADMIN_NAME, "bridge": BRIDGE_NAME, "home": HOME_NAME, "collector": COLLECTOR_NAME}
     return ACL.format(site=site, **names, rules="\n".join(rules))
 
