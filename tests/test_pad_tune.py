@@ -552,6 +552,9 @@ def test_clips_are_evaluated_by_the_layer_tuned_at_this_door(tmp_path, tuner, te
     assert code == 0
     live = tuner.do(Show()).model.live
     assert f"tuned: tuned >= {live:.4g}" in out
+    assert "3 frames, 250 ms apart" in out
+    (tmp_path / "config.yaml").write_text(config_text(tmp_path, "pad: {frames: 2, every_ms: 300}\n"))
+    assert "2 frames, 300 ms apart" in run("--layers", "texture")[1]  # as that door decides
     assert f"tuned >= {live:.4g}" in run("--layers", "tuned")[1]
     tuner.do(Forget(recordings_only=False))
     code, _, err = run("--layers", "tuned")
