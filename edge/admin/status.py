@@ -95,11 +95,6 @@ def table(rows: Sequence[DoorStatus], newest: int | None) -> list[str]:
     return [printable(line) for row in rows for line in _lines(row, width, newest)]
 
 
-def as_json(rows: Sequence[DoorStatus]) -> bytes:
-    """For machines."""
-    return msgspec.json.encode(rows)
-
-
 def newest_version(publications: Iterable[Publication]) -> int | None:
     """What doors should run; None: nothing was published yet."""
     return max((publication.version for publication in publications), default=None)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from edge.acting import as_owner
 from edge.clock import believed_by_kernel
-from edge.config import CameraConfig, Config, parse_config, shown_source
+from edge.config import DEFAULT_SOCKET, CameraConfig, Config, parse_config, shown_source
 from edge.control import RemoteDesk
+from edge.door.chips import list_chips
 from edge.door.lines import claim_door
 from edge.errors import ConfigError, DoordError, LineError, ModelError
 from edge.identity.match import expected_fpir
@@ -133,13 +134,13 @@ def _before(unit: Unit, talk: Terminal) -> Data:
 
 
 def _refuse_beside_a_daemon(data: Data) -> None:
-    socket = get(data, "socket") or "/run/doord/control.sock"
+    socket = get(data, "socket") or DEFAULT_SOCKET
     if RemoteDesk.find(Path(str(socket))) is not None:
         raise ConfigError("setup: doord runs and holds lines and camera: systemctl stop doord, then again")
 
 
 def _show(talk: Terminal) -> Found:
-    found = Found(devices.cameras(), devices.chips())
+    found = Found(devices.cameras(), list_chips())
     talk.say("Cameras:")
     talk.say(*(f"  {i} {camera.source} ({camera.card})" for i, camera in enumerate(found.cameras, 1)))
     talk.say(
