@@ -95,8 +95,8 @@ class Attendant:
         record: Record,
         setting: Callable[[], Setting],
         max_frame_age_s: float,
+        pad: Callable[[bool], PadRule | None],
         clock: Callable[[], float] = time.monotonic,
-        pad: Callable[[bool], PadRule | None] = lambda _with_card: None,
     ) -> None:
         """`gallery`, `setting` and `pad` give what is in force now, `pad` with and without a card."""
         self.camera_fault: str | None = None

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 FOLDER = "DOORD_ADMIN_DIR"
 STORE = Path("collected", "events.db")  # of collected events, below the folder
 DEFAULT_FOLDER = Path("~/.local/share/doord-admin")
-MAX_FILE_BYTES = 32 * 2**20
 
 Run = Callable[[argparse.Namespace], int]
 Actions = Any  # argparse's _SubParsersAction: generic in its stubs, private, and no class to subscript
@@ -106,20 +105,6 @@ def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value)) or "-"
     return "-" if value in (None, "") else str(value)
-
-
-def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
-    """A file's content, bounded: a device or a pipe never ends. Raises AdminError."""
-    try:
-        if not path.is_file():
-            raise AdminError(f"{path}: expected a file, got {'something else' if path.exists() else 'none'}")
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise AdminError(f"{path}: {error.strerror or error}") from None
-    if len(data) > most:
-        raise AdminError(f"{path}: expected at most {most} bytes, got more")
-    return data
 
 
 def write_file(path: Path, data: bytes) -> None:

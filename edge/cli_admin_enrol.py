@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.camera_config import CameraConfig, camera_contradictions
-from edge.cli_admin_common import Actions, Parsers, dry_run, now_local, now_utc, opened, read_file
-from edge.cli_common import say, say_json, tell
-from edge.config import ModelsConfig, QualityConfig, load_config
+from edge.cli_admin_common import Actions, Parsers, dry_run, now_local, now_utc, opened
+from edge.cli_common import models_or_default, read_file, say, say_json, tell
+from edge.config import ModelsConfig, QualityConfig
 from edge.errors import AdminError, AlreadyEnrolled, EnrolmentError
 from edge.progress import bar
 
@@ -51,7 +51,7 @@ def _enrol(options: argparse.Namespace) -> int:
     sources = [bool(options.photos), options.folder is not None, options.camera is not None]
     if sources.count(True) != 1 or (options.subject is None) != (options.folder is not None):
         raise AdminError("expected ID and photographs, ID and --camera, or --folder alone")
-    models, gate = _models(options)
+    models, gate = models_or_default(options)
     with opened(options) as site:
         pipeline, studio = _studio(site, models, gate)
         if options.folder is not None:
@@ -60,14 +60,6 @@ def _enrol(options: argparse.Namespace) -> int:
         done = studio.enrol(options.subject, seen, now_utc(), options.force_lookalike, not options.dry_run)
     _tell_portrait(options, done)
     return 0
-
-
-def _models(options: argparse.Namespace) -> tuple[ModelsConfig, QualityConfig]:
-    """Of the configuration that was named, such as a door's; else the defaults."""
-    if options.config is None:
-        return ModelsConfig(), QualityConfig()
-    config = load_config(options.config)
-    return config.models, config.quality
 
 
 def _studio(site: OpenSite, models: ModelsConfig, gate: QualityConfig) -> tuple[Pipeline, Studio]:
@@ -81,19 +73,20 @@ def _studio(site: OpenSite, models: ModelsConfig, gate: QualityConfig) -> tuple[
 def _files(options: argparse.Namespace, studio: Studio) -> list[Seen]:
     draw, seen = bar("photographs"), []
     for done, path in enumerate(options.photos, start=1):
-        seen.append(studio.look_at_file(path.name, read_file(path)))
+        seen.append(studio.look_at_file(path.name, read_file(path, AdminError)))
         draw(done, len(options.photos))
     return seen
 
 
 def _sitting(options: argparse.Namespace, pipeline: Pipeline, studio: Studio) -> list[Seen]:
-    from edge.vision.sitting import take_pictures
+    from edge.vision.loop import picture
+    from edge.vision.sitting import sit
 
     camera = CameraConfig(source=options.camera, insecure=options.insecure)
     for _, expected, got in camera_contradictions(camera, simulation=True):
         cure = expected.replace("camera.insecure: true", "--insecure")
         raise AdminError(f"--camera: expected {cure}, got {got}")
-    taken = take_pictures(camera, pipeline, True, _SITTING_PICTURES, _APART_S, _SITTING_S)
+    taken = sit(camera, pipeline, True, picture, _SITTING_PICTURES, _APART_S, _SITTING_S)
     if len(taken) < _SITTING_PICTURES:
         raise EnrolmentError(
             f"expected {_SITTING_PICTURES} good pictures within {_SITTING_S:g} s, got {len(taken)}: "
@@ -108,7 +101,9 @@ def _enrol_folder(options: argparse.Namespace, studio: Studio) -> int:
     draw, refused = bar("people"), 0
     for done, (subject, photos) in enumerate(folders, start=1):
         try:
-            seen = [studio.look_at_file(f"{subject}/{path.name}", read_file(path)) for path in photos]
+            seen = [
+                studio.look_at_file(f"{subject}/{path.name}", read_file(path, AdminError)) for path in photos
+            ]
             made = studio.enrol(subject, seen, now_utc(), options.force_lookalike, not options.dry_run)
             _tell_portrait(options, made)
         except AlreadyEnrolled:

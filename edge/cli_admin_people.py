@@ -15,12 +15,11 @@ from edge.cli_admin_common import (
     now_local,
     now_utc,
     opened,
-    read_file,
     show,
     write_file,
 )
 from edge.cli_card import moment
-from edge.cli_common import say, say_json, tell
+from edge.cli_common import read_file, say, say_json, tell
 from edge.errors import AdminError
 
 if TYPE_CHECKING:
@@ -40,15 +39,17 @@ def people_parser(actions: Actions, parsers: Parsers) -> None:
     sub.add_argument("name", metavar="ID")
     _limits(sub)
     parsers.add(group, "list", _list_groups, "all groups")
-    parsers.add(group, "remove", _remove_group, "forget a group that nobody is in").add_argument("name")
+    sub = parsers.add(group, "remove", _forget, "forget a group that nobody is in")
+    sub.add_argument("name", metavar="ID")
+    sub.set_defaults(kind="group")
     schedule = parsers.group(actions, "schedule", "periods of a week")
     sub = parsers.add(schedule, "set", _set_schedule, "make or change a schedule")
     sub.add_argument("name", metavar="ID")
     sub.add_argument("periods", nargs="+", metavar="PERIOD", help="mon-fri,holiday/07:00-19:00")
     parsers.add(schedule, "list", _list_schedules, "all schedules")
-    parsers.add(schedule, "remove", _remove_schedule, "forget a schedule that nobody has").add_argument(
-        "name"
-    )
+    sub = parsers.add(schedule, "remove", _forget, "forget a schedule that nobody has")
+    sub.add_argument("name", metavar="ID")
+    sub.set_defaults(kind="schedule")
 
 
 def _person_parser(person: Actions, parsers: Parsers) -> None:
@@ -197,7 +198,7 @@ def _show(options: argparse.Namespace) -> int:
 
     with opened(options) as site:
         person = people.find(site.records, options.subject)
-    cards = [{"card": card.digest.hex()[:12], "enabled": card.enabled} for card in person.cards]
+    cards = [{"card": card.id, "enabled": card.enabled} for card in person.cards]
     templates = [
         {"model": one.model, "enrolled_at_utc": one.enrolled_at_utc, "photo": one.photo, **one.quality}
         for one in person.templates
@@ -222,7 +223,7 @@ def _import(options: argparse.Namespace) -> int:
         return 0
     if options.file is None:
         raise AdminError("expected a CSV file or --template, got neither")
-    entries = csv_file.read_table(read_file(options.file), str(options.file))
+    entries = csv_file.read_table(read_file(options.file, AdminError), str(options.file))
     with opened(options) as site:
         done = people.import_people(
             site.records, entries, options.update, now_utc(), str(options.file), keep=not options.dry_run
@@ -252,8 +253,7 @@ def _add_card(options: argparse.Namespace) -> int:
     card, expires = card_text(options.format, options.number), moment(options.expires)
     with opened(options) as site:
         made = people.give_card(site.records, options.subject, card, not options.disabled, expires)
-    card_id = made.digest.hex()[:12]
-    tell(options, f"{options.subject}: card {card_id}", subject=options.subject, card=card_id)
+    tell(options, f"{options.subject}: card {made.id}", subject=options.subject, card=made.id)
     return 0
 
 
@@ -262,7 +262,7 @@ def _list_cards(options: argparse.Namespace) -> int:
 
     with opened(options) as site:
         rows = [
-            (card.digest.hex()[:12], subject, card.enabled, card.expires_at)
+            (card.id, subject, card.enabled, card.expires_at)
             for subject, one in site.records.each(Person)
             for card in one.cards
         ]
@@ -276,8 +276,7 @@ def _change_cards(options: argparse.Namespace) -> int:
     with opened(options) as site, site.records.transaction():
         changed = [people.change_card(site.records, card_id, options.change) for card_id in options.ids]
     for subject, card in changed:
-        card_id = card.digest.hex()[:12]
-        tell(options, f"{subject}: card {card_id} {options.change}d", subject=subject, card=card_id)
+        tell(options, f"{subject}: card {card.id} {options.change}d", subject=subject, card=card.id)
     return 0
 
 
@@ -305,16 +304,6 @@ def _list_groups(options: argparse.Namespace) -> int:
             for name, one in site.records.all(Group).items()
         ]
     show(options, ("group", "people", "doors", "schedule", "from", "until"), rows)
-    return 0
-
-
-def _remove_group(options: argparse.Namespace) -> int:
-    from edge.admin import people
-    from edge.admin.model import Group
-
-    with opened(options) as site:
-        people.forget(site.records, Group, options.name)
-    tell(options, f"group {options.name}: removed", group=options.name)
     return 0
 
 
@@ -361,11 +350,12 @@ def _list_schedules(options: argparse.Namespace) -> int:
     return 0
 
 
-def _remove_schedule(options: argparse.Namespace) -> int:
+def _forget(options: argparse.Namespace) -> int:
     from edge.admin import people
-    from edge.admin.model import Schedule
+    from edge.admin.model import Group, Schedule
 
+    kind = Group if options.kind == "group" else Schedule
     with opened(options) as site:
-        people.forget(site.records, Schedule, options.name)
-    tell(options, f"schedule {options.name}: removed", schedule=options.name)
+        people.forget(site.records, kind, options.name)
+    tell(options, f"{options.kind} {options.name}: removed", **{options.kind: options.name})
     return 0

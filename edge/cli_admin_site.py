@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from edge.errors import AdminError
 if TYPE_CHECKING:
     from edge.admin.folder import OpenSite
     from edge.admin.keystore import Keystore
+    from edge.admin.model import Site
 
 SECOND_VARIABLE = "DOORD_ADMIN_SECOND_PASSPHRASE_FILE"
 SECOND_ROLE = "people"  # the second signer's key is one more of that role's
@@ -114,7 +114,7 @@ def _init(options: argparse.Namespace) -> int:
     return 0
 
 
-def _new_site(options: argparse.Namespace) -> Any:
+def _new_site(options: argparse.Namespace) -> Site:
     """The record of a site, checked as far as can be before there is one. Raises AdminError."""
     from edge.admin.model import Site
     from edge.identity.gallery import check_subject
@@ -139,7 +139,7 @@ def _new_site(options: argparse.Namespace) -> Any:
     return _checked(site)
 
 
-def _checked(site: Any) -> Any:
+def _checked(site: Site) -> Site:
     """The same record. Raises AdminError: a field that it could not be read back with."""
     from edge.admin.pki import check_host
     from edge.identity.rights_file import parse_rights
@@ -250,7 +250,7 @@ def _rotate(options: argparse.Namespace) -> int:
         if set(options.names) != {_CERTIFICATE}:
             raise AdminError(f"rotate-keys: expected {_CERTIFICATE} alone: the others need root")
         return _renew(options)
-    with opened(options) as site, ExitStack():
+    with opened(options) as site:
         keys = roots(options)
         if options.dry_run:
             there = {name for store in (site.keys, *keys) for name in store.names}
@@ -270,11 +270,10 @@ def _rotate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """0: all is well; 1: something is wrong; what the next push would change is told, and no fault."""
-    from edge.admin import people
     from edge.admin.release import push
 
     with opened(options) as site:
-        wrong = site.tree.check(now()) + _contradictions(site, people.check_all)
+        wrong = site.tree.check(now()) + _contradictions(site)
         pending = [] if wrong else list(push(site, now(), dry_run=True).targets)
         version = site.tree.version
     if options.json:
@@ -285,9 +284,11 @@ def _verify(options: argparse.Namespace) -> int:
     return int(bool(wrong))
 
 
-def _contradictions(site: OpenSite, check: Any) -> list[str]:
+def _contradictions(site: OpenSite) -> list[str]:
+    from edge.admin.people import check_all
+
     try:
-        check(site.records)
+        check_all(site.records)
     except AdminError as error:
         return str(error).split("\n")
     return []

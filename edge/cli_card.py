@@ -7,9 +7,7 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 
-import msgspec
-
-from edge.cli_common import configured, say
+from edge.cli_common import configured, say, say_json, tell
 from edge.config import Config
 from edge.errors import CardError
 
@@ -45,7 +43,7 @@ def list_cards(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         rows = open_desk(configured(options), stack).cards()
     if options.json:
-        say(msgspec.json.encode(rows).decode())
+        say_json(rows)
         return 0
     say(f"{'card':12}  {'subject':32} enabled  expires")
     say(*(f"{r.id}  {r.subject:32} {'yes' if r.enabled else 'no':7}  {r.expires_at_utc or ''}" for r in rows))
@@ -61,7 +59,7 @@ def _add(options: argparse.Namespace) -> int:
         desk = open_desk(configured(options), stack)
         row = desk.add_card(options.subject, card, not options.disabled, expires)
         enrolled = any(r.subject == row.subject for r in desk.subjects())
-    say(msgspec.json.encode(row).decode() if options.json else f"{row.subject}: card {row.id}")
+    say_json(row) if options.json else say(f"{row.subject}: card {row.id}")
     if not enrolled and not options.json:
         say(f"note: {row.subject} is not enrolled: the card opens nothing that needs a face")
     return 0
@@ -86,7 +84,9 @@ def _change(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         desk = open_desk(configured(options), stack)
         rows = [desk.change_card(card_id, options.change) for card_id in options.ids]
-    say(*(f"{row.subject}: card {row.id} {options.change}d" for row in rows))
+    for row in rows:
+        words = f"{row.subject}: card {row.id} {options.change}d"
+        tell(options, words, subject=row.subject, card=row.id)
     return 0
 
 

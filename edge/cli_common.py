@@ -12,9 +12,10 @@ from typing import Protocol
 import msgspec
 
 from edge.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ModelsConfig, QualityConfig, load_config
-from edge.errors import ConfigError, GalleryError
+from edge.errors import ConfigError, DoordError, GalleryError
 from edge.log_view import one_line
 
+MAX_FILE_BYTES = 32 * 2**20  # of a photograph or a table
 _MAX_PASSPHRASE = 4096  # bytes
 
 
@@ -65,6 +66,20 @@ def models_or_default(options: argparse.Namespace) -> tuple[ModelsConfig, Qualit
     return config.models, config.quality
 
 
+def read_file(path: Path, refusal: type[DoordError], most: int = MAX_FILE_BYTES) -> bytes:
+    """A file's content, bounded: a device or a pipe never ends. Raises `refusal`."""
+    try:
+        if not path.is_file():
+            raise refusal(f"{path}: expected a file, got {'something else' if path.exists() else 'none'}")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise refusal(f"{path}: {error.strerror or error}") from None
+    if len(data) > most:
+        raise refusal(f"{path}: expected at most {most} bytes, got more")
+    return data
+
+
 def write_export(path: Path, data: bytes) -> None:
     """Put an export where it was told to. Raises GalleryError: no file is there, or the disk refuses."""
     from edge.disk import write_atomically
@@ -77,8 +92,12 @@ def write_export(path: Path, data: bytes) -> None:
         raise GalleryError(f"{path}: {error.strerror}") from None
 
 
-def typed_passphrase(file: Path | None, twice: bool) -> str:
-    """A passphrase out of a file, or typed. Raises GalleryError: neither can be."""
+def typed_passphrase(file: Path | None, twice: bool, otherwise: str = "") -> str:
+    """A passphrase out of a file, or typed. `otherwise`: what else would do, in words.
+
+    Raises:
+        GalleryError: neither can be read, or the two that were typed differ.
+    """
     if file is not None:
         try:
             with file.open("rb") as opened:
@@ -86,7 +105,7 @@ def typed_passphrase(file: Path | None, twice: bool) -> str:
         except OSError as error:
             raise GalleryError(f"{file}: {error.strerror}") from None
     if not sys.stdin.isatty():
-        raise GalleryError("expected --passphrase-file or --plaintext where nobody can type")
+        raise GalleryError(f"expected --passphrase-file{otherwise} where nobody can type")
     passphrase = getpass.getpass("passphrase: ")
     if twice and getpass.getpass("again: ") != passphrase:
         raise GalleryError("the two passphrases differ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.cli_common import daemon_socket
+from edge.cli_common import daemon_socket, say, say_json, tell
 
 if TYPE_CHECKING:
     from edge.control import RemoteDesk
@@ -49,7 +49,7 @@ def _order(options: argparse.Namespace) -> int:
     if desk is None:
         return 2
     obeyed = desk.order(options.action, options.minutes)
-    print("done" if obeyed else "not obeyed: see `doord door state`")  # noqa: T201
+    tell(options, "done" if obeyed else "not obeyed: see `doord door state`", obeyed=obeyed)
     return int(not obeyed)
 
 
@@ -61,15 +61,15 @@ def state(options: argparse.Namespace) -> int:
     status = msgspec.json.decode(desk.status())
     found = {key: status[key] for key in ("mode", "lock", "dps", "alarms", "simulation")}
     if options.json:
-        print(msgspec.json.encode(found).decode())  # noqa: T201
+        say_json(found)
         return 0
     for key, value in found.items():
-        print(f"{key:14} {', '.join(value) or 'none' if isinstance(value, list) else value}")  # noqa: T201
+        say(f"{key:14} {', '.join(value) or 'none' if isinstance(value, list) else value}")
     return 0
 
 
 def _diagram(_options: argparse.Namespace) -> int:
     from edge.door.diagram import mermaid
 
-    print(mermaid(), end="")  # noqa: T201
+    say(mermaid().rstrip("\n"))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -61,13 +62,10 @@ def _presentations(options: argparse.Namespace) -> int:
     thresholds = dict(_threshold(words, names) for words in options.pad_threshold)
     with _door(options) as config:
         layers = pad_layers(names, models, config)
-    told = PadOptions(
-        options.source,
-        {**layers.live, **thresholds},
-        options.split,
-        Pace(folder_fps=options.fps),
-        options.plots,
-    )
+    pace = Pace(folder_fps=options.fps)
+    if config is not None:
+        pace = replace(pace, every_s=config.pad.every_ms / 1000, frames=config.pad.frames)
+    told = PadOptions(options.source, {**layers.live, **thresholds}, options.split, pace, options.plots)
     report = run_pad(told, Pipeline.load(models, gate), layers.make, layers.words, bar("presentations"))
     say(report.json()) if options.json else say(*report.lines())
     return 0

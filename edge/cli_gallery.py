@@ -6,9 +6,8 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from edge.cli_common import configured, say, say_json, tell, typed_passphrase, write_export
-from edge.errors import EnrolmentError, ImageError
-from edge.vision.pictures import MAX_FILE_BYTES
+from edge.cli_common import configured, read_file, say, say_json, tell, typed_passphrase, write_export
+from edge.errors import EnrolmentError, GalleryError, ImageError
 
 
 def enrol_parser(sub: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def enrol(options: argparse.Namespace) -> int:
     """`doord enrol`."""
     from edge.tools.local import open_desk
 
-    photos = [(str(path), _read(path)) for path in options.photos]
+    photos = [(str(path), read_file(path, ImageError)) for path in options.photos]
     if not photos and not options.camera:
         raise EnrolmentError("expected photographs or --camera, got neither")
     with ExitStack() as stack:
@@ -60,19 +59,6 @@ def enrol(options: argparse.Namespace) -> int:
     if report.expected_fpir is not None:
         say(f"gallery: {report.gallery_size} templates, expected FPIR {report.expected_fpir:.2e}")
     return 0
-
-
-def _read(path: Path) -> bytes:
-    """A file's content, bounded: a device or a pipe never ends."""
-    try:
-        if not path.is_file():
-            raise ImageError(f"{path}: {'expected a file' if path.exists() else 'no such file'}")
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"{path}: expected at most {MAX_FILE_BYTES >> 20} MB, got {size >> 20} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from None
 
 
 def list_subjects(options: argparse.Namespace) -> int:
@@ -116,9 +102,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from edge.identity.transfer import MAX_FILE_BYTES
     from edge.tools.local import open_desk
 
-    data, passphrase = _read(options.file), _passphrase(options, twice=False)
+    data = read_file(options.file, GalleryError, MAX_FILE_BYTES)
+    passphrase = _passphrase(options, twice=False)
     with ExitStack() as stack:
         added = open_desk(configured(options), stack, models=True).import_(data, passphrase)
     tell(options, f"{options.file}: {added} templates added", added=added)
@@ -126,4 +114,6 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _passphrase(options: argparse.Namespace, twice: bool) -> str | None:
-    return None if options.plaintext else typed_passphrase(options.passphrase_file, twice)
+    if options.plaintext:
+        return None
+    return typed_passphrase(options.passphrase_file, twice, " or --plaintext")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli_common import configured, say, say_json, typed_passphrase, write_export
-from edge.errors import DoordError, EnrolmentError, TuningRefused
+from edge.cli_common import configured, read_file, say, say_json, tell, typed_passphrase, write_export
+from edge.errors import DoordError, EnrolmentError, GalleryError, TuningRefused
 from edge.log_view import printable
 
 if TYPE_CHECKING:
@@ -42,11 +43,15 @@ def pad_parser(sub: argparse.ArgumentParser, shared: argparse.ArgumentParser) ->
     record.add_argument("--of", metavar="WHO", default="unnamed", help="whose face the attack shows")
     record.add_argument("--seconds", type=float, default=_SECONDS, help="how long (%(default)g)")
     record.add_argument(
-        "--from", dest="source", type=Path, metavar="CLIP|FOLDER", help="of this camera, not live"
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="CLIP|FOLDER",
+        help="of this camera, as it films, not live",
     )
-    action("fit", _do("Fit"), "fit to what was recorded, and put it in force")
+    action("fit", _fit, "fit to what was recorded, and put it in force")
     action("show", show, "what was recorded and fitted, and what it is worth")
-    action("rollback", _do("Rollback"), "put the model before in force")
+    action("rollback", _rollback, "put the model before in force")
     forget = action("forget", _forget, "forget recordings and models")
     forget.add_argument("--recordings", action="store_true", help="only the recordings")
     for name, run, words in (
@@ -65,13 +70,16 @@ def _asked(options: argparse.Namespace, request: TuneRequest) -> TuneState:
         return open_tuner(configured(options), stack).do(request)
 
 
-def _do(name: str):  # type: ignore[no-untyped-def]  # what argparse calls
-    def run(options: argparse.Namespace) -> int:
-        from edge import tuning
+def _fit(options: argparse.Namespace) -> int:
+    from edge.tuning import Fit
 
-        return _told(options, _asked(options, getattr(tuning, name)()))
+    return _told(options, _asked(options, Fit()))
 
-    return run
+
+def _rollback(options: argparse.Namespace) -> int:
+    from edge.tuning import Rollback
+
+    return _told(options, _asked(options, Rollback()))
 
 
 def show(options: argparse.Namespace) -> int:
@@ -100,24 +108,27 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _from_files(options: argparse.Namespace, person: str, species: str | None) -> Recorded:
-    """A recording out of a clip, a picture or a folder of pictures of this camera."""
+    """A recording out of a clip, a picture or a folder of pictures of this camera, turned and cut as live."""
     from edge.evaluate.presentations import frames
     from edge.liveness import load_texture
     from edge.tuning import recorded, taker
     from edge.vision.pipeline import Pipeline
+    from edge.vision.view import turned
 
     config = configured(options)
     texture = load_texture(config.models, config.pad.models)
     pipeline = Pipeline.load(config.models, config.quality)
-    take, every_s, due, rows = taker(texture), config.pad.every_ms / 1000, 0.0, []
-    for frame in frames(options.source, config.camera.fps):
-        if frame.taken_at >= min(due, options.seconds) - 1e-3:
-            if frame.taken_at > options.seconds:
-                break
-            made = take(frame, pipeline(frame.pixels))
-            if made is not None:
-                rows.append(made)
-                due = frame.taken_at + every_s
+    camera, take, every_s, due, rows = config.camera, taker(texture), config.pad.every_ms / 1000, 0.0, []
+    for filmed in frames(options.source, camera.fps):
+        if filmed.taken_at > options.seconds:
+            break
+        if filmed.taken_at < due - 1e-3:
+            continue
+        frame = replace(filmed, pixels=turned(filmed.pixels, camera.rotation, camera.region))
+        made = take(frame, pipeline(frame.pixels))
+        if made is not None:
+            rows.append(made)
+            due = filmed.taken_at + every_s
     return recorded(person, species, rows, config, texture)
 
 
@@ -168,17 +179,15 @@ def _export(options: argparse.Namespace) -> int:
     passphrase = typed_passphrase(options.passphrase_file, twice=True)
     data = _asked(options, ExportTune(passphrase)).exported
     write_export(options.file, data)
-    say(f"{options.file}: {len(data)} bytes, encrypted")
+    tell(options, f"{options.file}: {len(data)} bytes, encrypted", bytes=len(data), encrypted=True)
     return 0
 
 
 def _import(options: argparse.Namespace) -> int:
+    from edge.identity.tuning_file import MAX_FILE_BYTES
     from edge.tuning import ImportTune
 
-    try:
-        data = options.file.read_bytes()
-    except OSError as error:
-        raise TuningRefused(f"{options.file}: {error.strerror}") from None
+    data = read_file(options.file, GalleryError, MAX_FILE_BYTES)
     passphrase = typed_passphrase(options.passphrase_file, twice=False)
     return _told(options, _asked(options, ImportTune(data, passphrase)))
 

@@ -164,7 +164,7 @@ class ReadersConfig(_Section, frozen=True):
 class TlsConfig(_Section, frozen=True):
     """TLS for the broker. `cert` and `key` are this door's client certificate."""
 
-    ca: str
+    ca: str  # PEM; empty: the system's authorities
     cert: str = ""
     key: str = ""
 

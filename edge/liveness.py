@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from edge import __version__
@@ -29,6 +30,15 @@ log = logging.getLogger(__name__)
 _LOAD_S = 20.0 + BUDGET_S  # as long as the other models have
 
 
+@dataclass(frozen=True, slots=True)
+class TunedHere:
+    """The layer tuned at this door."""
+
+    layer: Tuned
+    limit: Limit  # what its score means
+    at_utc: str
+
+
 class PadSubsystem:
     """Loaded once. `check` belongs to the vision thread, the rest may be asked by any."""
 
@@ -39,6 +49,7 @@ class PadSubsystem:
         self._limits: dict[str, Limit] = {}
         self.problem: str | None = None  # why no layer can judge
         self.note: str | None = None  # why a tuned model that is there does not judge
+        self.tuned_at_utc: str | None = None  # when the model that judges was fitted
         self.texture: Texture | None = None
         layers: list[PadLayer] = []
         if set(config.pad_modes) != {"off"}:
@@ -65,9 +76,9 @@ class PadSubsystem:
         if not unsure <= live:  # one of them is configured, the other the model's own
             raise ModelError(f"pad.unsure: expected at most live ({live:g}), got {unsure:g}")
         tuned = load_tuned(config, texture)
-        if isinstance(tuned, tuple):  # the texture's score is in it, and is told
-            layer, self._limits["tuned"] = tuned
-            return [texture, layer]
+        if isinstance(tuned, TunedHere):  # the texture's score is in it, and is told
+            self._limits["tuned"], self.tuned_at_utc = tuned.limit, tuned.at_utc
+            return [texture, tuned.layer]
         if tuned is not None:
             self.note = tuned
             log.warning("pad: the tuned model is not used: %s: doord pad tune", tuned)
@@ -105,8 +116,8 @@ def load_texture(models: ModelsConfig, wanted: Sequence[str] = (), gpu: GpuJudge
     return Texture([load_model(shelf, entry, models, gpu) for entry in entries])
 
 
-def load_tuned(config: Config, texture: Texture) -> tuple[Tuned, Limit] | str | None:
-    """The layer tuned at this door, and what its score means; None: there is none; text: why not to be used.
+def load_tuned(config: Config, texture: Texture) -> TunedHere | str | None:
+    """The layer tuned at this door; None: there is none; text: why it is not to be used.
 
     Raises:
         GalleryError: its file is damaged, or the key is missing.
@@ -119,4 +130,5 @@ def load_tuned(config: Config, texture: Texture) -> tuple[Tuned, Limit] | str | 
     if why_not is not None:
         return why_not
     linear = model.model()
-    return Tuned(texture, linear.weights, linear.bias), Limit(model.live, model.unsure)
+    layer = Tuned(texture, linear.weights, linear.bias)
+    return TunedHere(layer, Limit(model.live, model.unsure), model.at_utc)

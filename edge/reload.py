@@ -6,7 +6,6 @@ force; what only a restart can change is named, and stays as it was.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +16,6 @@ from edge.config import Config, check_config
 from edge.errors import ConfigError
 from edge.journal import notify
 from edge.link.wire import NoticeKind
-
-log = logging.getLogger(__name__)
 
 LIVE = frozenset({"rights_file", "camera", "quality", "decision", "pad", "access", "sync", "mqtt"})
 """Sections that are put in force without a restart. The others claim lines, files or memory at the start."""

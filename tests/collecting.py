@@ -15,6 +15,7 @@ from edge.admin.intake import Intake
 from edge.admin.store import EventStore, Finding
 from edge.config import MqttConfig
 from edge.link import wire
+from edge.link.stamp import uuid7
 
 SETTING = wire.Setting(0.7, "facenet-512", 3, simulation=True)
 
@@ -29,7 +30,7 @@ class Numbered:
 
     def next(self, detail: str = "") -> bytes:
         number = self.head.seq + 1
-        stamp = wire.Stamp(wire.uuid7(1_790_000_000_000 + number, bytes([self._grain] * 10)), AT)
+        stamp = wire.Stamp(uuid7(1_790_000_000_000 + number, bytes([self._grain] * 10)), AT)
         return self._add(wire.notice("ExitRequested", detail or f"press {number}", stamp, SETTING))
 
     def some(self, count: int) -> list[bytes]:

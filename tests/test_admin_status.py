@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from edge.admin.conversation import Conversation
 from edge.admin.model import Door, Publication, Seen, Site
 from edge.admin.records import Records
 from edge.admin.reports import Reports
-from edge.admin.status import DoorStatus, accept, as_json, judged, newest_version, site_status, table
+from edge.admin.status import DoorStatus, accept, judged, newest_version, site_status, table
 from edge.config import MqttConfig
 from edge.errors import AdminError
 from edge.link import orders
@@ -137,11 +136,6 @@ def test_people_read_a_line_for_each_door_and_its_alarms_below():
         f"side   no report     -, -                    silent since {ADDED}",
     ]
     assert table([], None) == []
-
-
-def test_machines_read_json():
-    (told,) = json.loads(as_json([row(an_attestation(), seen())]))
-    assert (told["door"], told["version"], told["alarms"]) == ("front", 3, [])
 
 
 # over the broker

@@ -48,8 +48,8 @@ class Scene:
             self.record,
             lambda: Setting(0.7, "m", 1, True),
             MAX_AGE_S,
-            lambda: self.now,
             lambda with_card: rule_of(self.pad, self.limits, 3, with_card),
+            lambda: self.now,
         )
 
     def look(

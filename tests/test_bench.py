@@ -131,7 +131,7 @@ def test_a_clip_that_is_none_is_one_clear_line(content, tmp_path):
     path = tmp_path / "clip.mkv"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"clip\.mkv: expected a picture or a video"):
+    with pytest.raises(ImageError, match=r"clip\.mkv: expected a video"):
         load_frames(path)
 
 

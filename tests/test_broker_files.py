@@ -171,6 +171,13 @@ def test_keys_are_private_and_nothing_else_is_secret(parts, tmp_path):
     assert not any("PRIVATE" in path.read_text() for path in written if path.name != "server.key")
 
 
+@pytest.mark.parametrize("write", [write_broker_files, write_collector_files])
+def test_a_folder_that_can_not_be_made_is_one_line(parts, tmp_path, write):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AdminError, match=r"/file/out: expected a folder, got: Not a directory$"):
+        write(parts[0], tmp_path / "file" / "out", NOW)
+
+
 @pytest.mark.parametrize("hosts", [["a" * 70], ["bad host"], ["-x"], ["x..y"], [""]])
 def test_a_host_that_is_none_is_refused(parts, tmp_path, hosts):
     with pytest.raises(AdminError, match="broker: expected a host name or address"):

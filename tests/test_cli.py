@@ -179,6 +179,12 @@ def test_an_export_without_a_passphrase_must_be_asked_for(site, capsys, tmp_path
     assert run(site, capsys, "gallery", "export", str(tmp_path / "x"), "--plaintext")[0] == 0
 
 
+def test_what_stands_for_a_typed_passphrase_is_an_option_of_that_command(site, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: PTH123, SIM115
+    code, _, err = run(site, capsys, "pad", "export", str(tmp_path / "x"))
+    assert (code, err) == (2, "doord: expected --passphrase-file where nobody can type\n")
+
+
 def test_an_export_never_replaces_a_device_or_a_link(site, capsys, tmp_path):
     (tmp_path / "link").symlink_to("/dev/null")
     for target in ("/dev/null", str(tmp_path / "link")):
@@ -193,7 +199,28 @@ def test_the_configuration_may_stand_before_the_action(site, capsys):
 
 def test_a_device_that_never_ends_is_no_photograph(site, capsys):
     code, _, err = run(site, capsys, "enrol", "--subject", "x", "/dev/zero")
-    assert (code, err) == (2, "doord: /dev/zero: expected a file\n")
+    assert (code, err) == (2, "doord: /dev/zero: expected a file, got something else\n")
+
+
+@pytest.mark.parametrize("command", ["gallery", "pad"])
+def test_no_more_is_read_of_a_file_to_import_than_an_export_may_have(command, site, capsys, tmp_path):
+    imported = command, "import"
+    code, _, err = run(site, capsys, *imported, "/dev/zero")
+    assert (code, err) == (2, "doord: /dev/zero: expected a file, got something else\n")
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(65 << 20)
+    code, _, err = run(site, capsys, *imported, str(large))
+    most = (64 << 20 if command == "gallery" else 16 << 20) + 1024
+    assert (code, err) == (2, f"doord: {large}: expected at most {most} bytes, got more\n")
+
+
+def test_a_gallery_file_may_be_larger_than_a_photograph(site, capsys, tmp_path):
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(40 << 20)
+    code, _, err = run(site, capsys, "gallery", "import", str(large), "--plaintext")
+    assert (code, "gallery file: expected a gallery of doord, got" in err) == (2, True)
 
 
 def test_two_people_in_one_photograph_enrol_nobody(site, capsys, tmp_path, picture):

@@ -120,7 +120,7 @@ def test_the_log_names_nobody_who_was_denied_and_why_on_the_door_does(doord, led
     told = [
         doord("log", *words, *here(tmp_path))[1] for words in (("show",), ("export",), ("export", "--csv"))
     ]
-    assert all("ada" not in out and "0.83" not in out for out in told)
+    assert all("NoMatch" in out and "ada" not in out and "0.83" not in out for out in told)
     code, out, _ = doord("why", 31, *here(tmp_path))
     assert code == 0
     assert "nearest: ada at 0.83, less than 0.70 is needed: too far" in out

@@ -109,14 +109,12 @@ def test_a_nearest_subject_without_the_margin_is_ambiguous():
 
 def test_frames_older_than_the_limit_never_open_a_door():
     attempts = run([face(t) for t in frames(40)], lag=0.51)[0]
-    assert attempts
     assert {a.decision for a in attempts} == {Deny(Reason.STALE_FRAME)}
 
 
 def test_a_frame_from_the_future_never_opens_a_door():
-    assert all(
-        a.decision == Deny(Reason.STALE_FRAME) for a in run([face(t) for t in frames(40)], lag=-0.1)[0]
-    )
+    attempts = run([face(t) for t in frames(40)], lag=-0.1)[0]
+    assert {a.decision for a in attempts} == {Deny(Reason.STALE_FRAME)}
 
 
 def test_the_same_frame_shown_again_does_not_confirm():

@@ -450,6 +450,11 @@ def test_a_broker_with_tls_is_reached_and_its_rules_are_tried(unit, tmp_path, au
         link.broker(patient(unit, tmp_path, mqtt=mqtt))
 
 
+def test_where_the_systems_authorities_are_trusted_no_certificate_is_judged(unit, tmp_path):
+    found = link.certificates(patient(unit, tmp_path, mqtt=MqttConfig("localhost", tls=TlsConfig(""))))
+    assert (found.verdict, "system's authorities" in found.detail) == ("note", True)
+
+
 def test_a_certificate_is_judged_by_its_term(authority):
     begins, ends = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2027, 1, 1, tzinfo=timezone.utc)
     term = broker_trial.Term("door.pem", begins, ends)

@@ -9,6 +9,7 @@ import pytest
 
 from edge.config import CameraConfig
 from edge.identity.gallery import build_gallery
+from edge.identity.match import search
 from edge.values import Face, Frame, Probe, Reason, Template
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
@@ -82,6 +83,30 @@ def test_whom_the_gallery_has_nearby_is_known(gallery, people, knows):
 
     loop(1, look=see, gallery=gallery, people=people).step()
     assert asked == knows
+
+
+def test_of_several_faces_each_is_searched_for_once(monkeypatch):
+    away = np.eye(2, 8, dtype=np.float32)[1]
+    searched: list[np.ndarray] = []
+
+    def counted(probe, gallery):
+        searched.append(probe.vector)
+        return search(probe, gallery)
+
+    def see(picture, taken_at, known):
+        probes = [Probe(vector, "m", taken_at) for vector in (away, VECTOR)]
+        asked = next(probe for probe in probes if known(probe))
+        return Look([FACE, FACE], FACE, None, None, asked, {"detect": 3.0, "search": 2.0})
+
+    monkeypatch.setattr("edge.vision.loop.search", counted)
+    turns = loop(1, 2, look=see)
+    for _ in range(2):
+        searched.clear()
+        observation = turns.step().observation
+        assert observation.match.best.subject == "ada"
+        assert [list(vector) for vector in searched] == [list(away), list(VECTOR)]
+        assert observation.stages_ms["search"] >= 2.0
+        assert observation.stages_ms["detect"] == 3.0
 
 
 def test_without_a_gallery_a_face_is_unauthorized_and_not_searched():

@@ -384,7 +384,7 @@ def test_a_tuned_model_judges_instead_of_the_texture_whose_score_is_still_told(
     fitted_for(tmp_path, texture, tuner)
     pad, model = subsystem(tmp_path, "pad: {live: 99}"), tuner.do(Show()).model
     assert pad.limits == {"tuned": Limit(model.live, model.unsure)}
-    assert (pad.problem, pad.note) == (None, None)
+    assert (pad.problem, pad.note, pad.tuned_at_utc) == (None, None, model.at_utc)
     pixels = picture("obama.jpg")
     scores = pad.check(pixels, pipeline(pixels).face, 0.0)
     assert math.isfinite(scores["texture"])
@@ -405,6 +405,7 @@ def test_a_model_of_another_camera_is_not_used_and_the_door_says_so(
     fitted_for(tmp_path, texture, tuner)
     pad = subsystem(tmp_path, more)
     assert (pad.note, pad.problem, list(pad.limits)) == (words, None, ["texture"])
+    assert pad.tuned_at_utc is None
     assert f"the tuned model is not used: {words}" in caplog.text
 
 
@@ -473,6 +474,28 @@ def test_the_command_records_clips_tells_what_is_missing_and_forgets(tmp_path, c
     assert run("record", "--genuine", "Not An Id", "--from", str(tmp_path / "c.avi"))[0] == 2
 
 
+def test_files_of_the_camera_are_turned_and_cut_as_its_live_picture_is(tmp_path, capsys, picture):
+    one, other = (cv2.resize(picture(f"{name}.jpg")[:500], (480, 480)) for name in ("obama", "biden"))
+    (tmp_path / "filmed").mkdir()
+    wall = np.full((480, 960, 3), 128, np.uint8)
+    filmed = np.rot90(np.vstack([np.hstack([one, other]), wall]), 2)  # by a camera mounted upside down
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / "filmed" / f"{i}.png"), cv2.cvtColor(filmed, cv2.COLOR_RGB2BGR))
+
+    def record(**camera: object) -> tuple[int, str]:
+        site = Site(tmp_path, camera={"source": "file:none", "fps": 4, **camera})
+        source = str(tmp_path / "filmed")
+        code = main(["pad", "record", "--genuine", "a", "--from", source, "-c", str(site.path)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    for camera in ({"rotation": 180}, {"region": [0.0, 0.0, 0.5, 0.5]}):
+        code, said = record(**camera)
+        assert (code, "expected at least 3 frames with one face" in said) == (2, True)
+    code, said = record(rotation=180, region=[0.0, 0.0, 0.5, 0.5])
+    assert (code, "1, 4 frames" in said) == (0, True)
+
+
 class Scripted:
     """Sibling of a tuner: the second recording fails once; `asked` is all it was asked."""
 
@@ -529,6 +552,9 @@ def test_clips_are_evaluated_by_the_layer_tuned_at_this_door(tmp_path, tuner, te
     assert code == 0
     live = tuner.do(Show()).model.live
     assert f"tuned: tuned >= {live:.4g}" in out
+    assert "3 frames, 250 ms apart" in out
+    (tmp_path / "config.yaml").write_text(config_text(tmp_path, "pad: {frames: 2, every_ms: 300}\n"))
+    assert "2 frames, 300 ms apart" in run("--layers", "texture")[1]  # as that door decides
     assert f"tuned >= {live:.4g}" in run("--layers", "tuned")[1]
     tuner.do(Forget(recordings_only=False))
     code, _, err = run("--layers", "tuned")

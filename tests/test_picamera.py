@@ -56,11 +56,11 @@ def test_frames_are_rgb_of_the_configured_size_stamped_by_the_sensor(system_pyth
     [
         ("picamera2_none", "picamera2", "picamera2: expected camera 0, got 0 cameras: look at its cable and"),
         ("picamera2_works", "picamera2:2", "picamera2:2: expected camera 2, got 2 cameras"),
-        ("picamera2_busy", "picamera2", "picamera2: expected a free camera, got a busy one"),
+        ("picamera2_refuses", "picamera2", "picamera2: expected a free camera, got a busy one"),
         (
-            "picamera2_broken",
-            "picamera2",
-            "picamera2: expected a camera that starts, got: Frontend has timed",
+            "picamera2_refuses",
+            "picamera2:1",
+            "picamera2:1: expected a camera that starts, got: Frontend has timed",
         ),
         (
             "picamera2_dies",

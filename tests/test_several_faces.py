@@ -48,6 +48,7 @@ def test_the_larger_face_is_asked_about_when_both_are_known(pipeline, both, vect
     look = pipeline(both, known=lambda probe: any(near(v)(probe) for v in vectors.values()))
     assert len(look.faces) == 2
     assert near(vectors["obama2"])(look.probe)
+    assert list(look.stages_ms) == ["detect", "align", "embed", "search"]
 
 
 def test_a_known_face_is_asked_about_beside_a_larger_strangers(pipeline, both, vectors):

@@ -168,6 +168,7 @@ def test_a_template_that_must_not_enter_keeps_the_whole_file_out(data: bytes, pr
 
 def test_sizes_are_bounded_before_anything_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "MAX_BYTES", 100)
+    monkeypatch.setattr(transfer, "MAX_FILE_BYTES", 100)
     with pytest.raises(GalleryError, match="expected at most 100 bytes, got 2000"):
         import_gallery(b"[" * 2000, None)
     with pytest.raises(GalleryError, match="expected at most"):

@@ -267,7 +267,7 @@ def test_a_commit_of_what_is_in_force_already_spares_the_card(site, door):
 def test_files_of_a_door_are_private(door):
     door.update(list(CONTENT))
     assert door.folder.stat().st_mode & 0o077 == 0
-    assert all(path.stat().st_mode & 0o077 == 0 for path in (door.folder / "targets").iterdir())
+    assert {path.stat().st_mode & 0o077 for path in (door.folder / "targets").iterdir()} == {0}
 
 
 def test_a_disk_that_refuses_is_a_gallery_error_and_the_old_release_stays(site, door, monkeypatch):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from edge.errors import PayloadError
 from edge.link import wire
+from edge.link.stamp import rfc3339, uuid7
 from edge.link.wire import GENESIS, Denied, Granted, Notice, Setting, Stamp, State, Status, Topics
 from edge.values import (
     Alarm,
@@ -235,19 +236,19 @@ def test_long_words_are_cut_to_fit():
 def test_ids_are_uuids_of_version_7_as_in_rfc_9562():
     """The example of its appendix A.6."""
     random = ((0xCC3 << 64) | 0x18C4DC0C0C07398F).to_bytes(10, "big")
-    assert wire.uuid7(0x017F22E279B0, random) == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
+    assert uuid7(0x017F22E279B0, random) == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_every_id_is_a_uuid_whose_first_48_bits_are_its_time(unix_ms, random):
-    made = uuid.UUID(wire.uuid7(unix_ms, random))
+    made = uuid.UUID(uuid7(unix_ms, random))
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
     assert made.int >> 80 == unix_ms
 
 
 def test_times_are_utc_with_milliseconds():
-    assert wire.rfc3339(0) == "1970-01-01T00:00:00.000Z"
-    assert wire.rfc3339(1_700_000_000.9999) == "2023-11-14T22:13:20.999Z"
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(1_700_000_000.9999) == "2023-11-14T22:13:20.999Z"
 
 
 def test_a_status_full_of_long_words_in_any_script_still_fits():

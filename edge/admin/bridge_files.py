@@ -16,13 +16,13 @@ import msgspec
 from msgspec import Meta
 
 from edge.admin.folder import OpenSite
-from edge.admin.handed import read_description, read_signer
+from edge.admin.handed import broker_as, read_description, read_signer, write_files
 from edge.admin.keystore import BRIDGE, Keystore
 from edge.admin.model import Door, Revoked
 from edge.admin.pki import BRIDGE_NAME, HOME_NAME
 from edge.admin.release import rotate
-from edge.config import Id, MqttConfig, TlsConfig
-from edge.disk import make_private_folder, write_atomically
+from edge.config import Id
+from edge.disk import write_atomically
 from edge.errors import AdminError
 from edge.link.wire import rfc3339
 
@@ -76,13 +76,7 @@ def write_bridge_files(
     for name in (BRIDGE_NAME, HOME_NAME):
         if not (folder / f"{name}.key").exists():
             files |= _certificate(site, name, now_utc)
-    try:
-        make_private_folder(folder)
-        for name, data in files.items():
-            write_atomically(folder / name, data)
-    except OSError as error:
-        raise AdminError(f"{folder}: {error.strerror}") from None
-    return [folder / name for name in files]
+    return write_files(folder, files)
 
 
 def _certificate(site: OpenSite, name: str, now_utc: datetime) -> dict[str, bytes]:
@@ -120,9 +114,7 @@ class BridgeFolder:
         found = self._read()
         self.site = found.site
         self.signer = read_signer(folder / _ORDER_KEY)
-        names = ("ca.pem", f"{BRIDGE_NAME}.pem", f"{BRIDGE_NAME}.key")
-        tls = TlsConfig(*(str(folder / name) for name in names))
-        self.mqtt = MqttConfig(host=found.broker_host, port=found.broker_port, tls=tls)
+        self.mqtt = broker_as(BRIDGE_NAME, folder, found.broker_host, found.broker_port)
 
     def doors(self) -> dict[str, Door]:
         """The doors as of now, with nothing of them but their keys. Raises AdminError."""

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.admin.folder import OpenSite
+from edge.admin.handed import write_files
 from edge.admin.model import Revoked
 from edge.admin.pki import ADMIN_NAME, BRIDGE_NAME, COLLECTOR_NAME, HOME_NAME
-from edge.disk import make_private_folder, write_atomically
-from edge.errors import AdminError
+from edge.link.discovery import BIRTH_TOPIC, config_topic
 
 CONF = """\
 # Mosquitto for doord, site {site}: `doord admin broker-files` writes it. MQTT over TLS, nothing else.
@@ -90,7 +90,7 @@ def acl(site: str) -> str:
     rules += [f"pattern write {own}/{last}" for last in _WRITES]
     rules += [f"pattern read {own}/{last}" for last in _READS]
     rules += [f"pattern readwrite {own}/{last}" for last in _OWN]
-    rules += ["pattern write homeassistant/device/doord-%u/config", "pattern read homeassistant/status"]
+    rules += [f"pattern write {config_topic('%u')}", f"pattern read {BIRTH_TOPIC}"]
     names = {"admin": ADMIN_NAME, "bridge": BRIDGE_NAME, "home": HOME_NAME, "collector": COLLECTOR_NAME}
     return ACL.format(site=site, **names, rules="\n".join(rules))
 
@@ -128,13 +128,7 @@ def write_broker_files(
     if hosts or not (folder / "server.key").exists():
         issued = authority.server(list(hosts) or [settings.broker_host], now_utc)
         files |= {"server.pem": issued.certificate, "server.key": issued.key}
-    make_private_folder(folder)
-    for name, text in files.items():
-        try:
-            write_atomically(folder / name, text.encode(), 0o600 if name.endswith(".key") else 0o644)
-        except OSError as error:
-            raise AdminError(f"{folder / name}: {error.strerror}") from None
-    return [folder / name for name in files]
+    return write_files(folder, {name: text.encode() for name, text in files.items()}, 0o644)
 
 
 def _time(at_utc: str) -> datetime:

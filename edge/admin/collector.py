@@ -15,14 +15,13 @@ from msgspec import Meta
 from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.folder import RECORDS, SITE_KEYS, OpenSite
-from edge.admin.handed import read_description, read_signer
+from edge.admin.handed import broker_as, read_description, read_signer, write_files
 from edge.admin.keystore import COLLECT, Keystore
 from edge.admin.model import Door, Utc
-from edge.admin.pki import COLLECTOR_NAME
+from edge.admin.pki import ADMIN_NAME, COLLECTOR_NAME
 from edge.admin.records import Records
-from edge.config import Id, MqttConfig, TlsConfig
-from edge.disk import make_private_folder, write_atomically
-from edge.errors import AdminError, GalleryError, PayloadError
+from edge.config import Id, MqttConfig
+from edge.errors import AdminError, PayloadError
 from edge.link import dsse
 
 FORMAT = 1
@@ -58,8 +57,7 @@ class SiteRoster:
         record = self._records.site()
         self.site = record.site
         self.signer = keys.signer(COLLECT)
-        tls = TlsConfig(str(folder / "ca.pem"), str(folder / "admin.pem"), str(folder / "admin.key"))
-        self.mqtt = MqttConfig(host=record.broker_host, port=record.broker_port, tls=tls)
+        self.mqtt = broker_as(ADMIN_NAME, folder, record.broker_host, record.broker_port)
 
     def doors(self) -> dict[str, KnownDoor]:
         """All doors by id, as of now. Raises GalleryError."""
@@ -89,8 +87,7 @@ class FolderRoster:
         found = self._read()
         self.site = found.site
         self.signer = read_signer(folder / _ACK_KEY)
-        tls = TlsConfig(str(folder / "ca.pem"), str(folder / "collector.pem"), str(folder / "collector.key"))
-        self.mqtt = MqttConfig(host=found.broker_host, port=found.broker_port, tls=tls)
+        self.mqtt = broker_as(COLLECTOR_NAME, folder, found.broker_host, found.broker_port)
 
     def doors(self) -> dict[str, KnownDoor]:
         """All doors by id, as of now. Raises AdminError."""
@@ -131,16 +128,11 @@ def write_collector_files(site: OpenSite, folder: Path, now_utc: datetime) -> li
         _ACK_KEY: site.keys.signer(COLLECT).private_bytes,
         _FILE: msgspec.json.encode(found),
     }
-    if not (folder / "collector.key").exists():
-        issued = authority.client(COLLECTOR_NAME, now_utc)
-        files |= {"collector.pem": issued.certificate.encode(), "collector.key": issued.key.encode()}
-    try:
-        make_private_folder(folder)
-        for name, data in files.items():
-            write_atomically(folder / name, data)
-    except (OSError, GalleryError) as error:
-        raise AdminError(f"{folder}: {getattr(error, 'strerror', None) or error}") from None
-    return [folder / name for name in files]
+    name = COLLECTOR_NAME
+    if not (folder / f"{name}.key").exists():
+        issued = authority.client(name, now_utc)
+        files |= {f"{name}.pem": issued.certificate.encode(), f"{name}.key": issued.key.encode()}
+    return write_files(folder, files)
 
 
 def _known(door: Door) -> KnownDoor:

@@ -14,10 +14,11 @@ from securesystemslib.signer import Signer
 from edge.admin.conversation import Conversation, Heard
 from edge.admin.model import Door, Ordered
 from edge.admin.records import Records
-from edge.admin.reports import door_of, key_of, printable, read_reports
+from edge.admin.reports import door_of, key_of, read_reports
 from edge.errors import AdminError, PayloadError
 from edge.link import dsse, orders, wire
 from edge.link.orders import Do, Order, Reply
+from edge.log_view import printable
 
 VALID_S = 20.0  # of the 30 that a door allows: the clocks may differ by 10 s forward, 20 s back
 ANSWER_S = 5.0

@@ -17,6 +17,7 @@ from edge.disk import KEY_BYTES
 from edge.errors import AdminError
 from edge.identity.gallery import check_subject
 from edge.identity.sealing import site_key_id
+from edge.link import discovery
 from edge.link.bundle import FORMAT, DoorBundle
 from edge.link.wire import Topics, rfc3339
 
@@ -87,5 +88,5 @@ def kept_topics(site: str, door: str) -> list[str]:
     """Topics on which the broker keeps something of a door: to be cleared when it is retired."""
     base = Topics(site, door).base
     kept = [f"{base}/{last}" for last in ("status", "state", "attestation", "command")]
-    entities = [f"homeassistant/device/doord-{door}/config", lock_entity.config_topic(door)]
+    entities = [discovery.config_topic(door), lock_entity.config_topic(door)]
     return [*kept, *entities, lock_entity.state_topic(site, door)]

@@ -18,12 +18,13 @@ from cryptography import x509
 from securesystemslib.signer import CryptoSigner, Key
 
 from edge.admin.content import build
+from edge.admin.handed import broker_as
 from edge.admin.keystore import BRIDGE, COLLECT, ROOT_NAMES, SITE_NAMES, Keystore
 from edge.admin.model import Revoked, Site
 from edge.admin.pki import ADMIN_NAME, Authority, CaRecord
 from edge.admin.records import Records
 from edge.admin.sign import Tree
-from edge.config import MqttConfig, TlsConfig
+from edge.config import MqttConfig
 from edge.disk import KEY_BYTES, StateLock, make_private_folder, write_atomically
 from edge.errors import AdminError, GalleryError
 from edge.identity.sealing import COMMAND_KEYS
@@ -80,9 +81,8 @@ class OpenSite:
 
     def mqtt(self) -> MqttConfig:
         """How to reach the broker, as admin."""
-        site, folder = self.records.site(), self.folder
-        tls = TlsConfig(str(folder / "ca.pem"), str(folder / "admin.pem"), str(folder / "admin.key"))
-        return MqttConfig(host=site.broker_host, port=site.broker_port, tls=tls)
+        site = self.records.site()
+        return broker_as(ADMIN_NAME, self.folder, site.broker_host, site.broker_port)
 
 
 def command_keys(signers: Mapping[str, CryptoSigner]) -> dict[str, Key]:

@@ -1,20 +1,47 @@
-"""What an admin's machine hands to another that does one thing only: its description, and its own key."""
+"""What an admin's machine hands to another that does one thing only: a folder of files, each its own."""
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from securesystemslib.signer import CryptoSigner
 
 from edge.admin.keystore import signer_of
-from edge.errors import AdminError, PayloadError
+from edge.config import MqttConfig, TlsConfig
+from edge.disk import make_private_folder, write_atomically
+from edge.errors import AdminError, GalleryError, PayloadError
 from edge.link import dsse
 
 _MAX_BYTES = 8 * 2**20
 
 _D = TypeVar("_D")
+
+
+def write_files(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> list[Path]:
+    """Write files into a folder, made with mode 0700; what was written. `mode`: of all but keys, 0600.
+
+    Raises:
+        AdminError: the folder can't be written.
+    """
+    try:
+        make_private_folder(folder)
+    except GalleryError as error:
+        raise AdminError(str(error)) from None
+    for name, data in files.items():
+        try:
+            write_atomically(folder / name, data, 0o600 if name.endswith(".key") else mode)
+        except OSError as error:
+            raise AdminError(f"{folder / name}: {error.strerror}") from None
+    return [folder / name for name in files]
+
+
+def broker_as(name: str, folder: Path, host: str, port: int) -> MqttConfig:
+    """How to reach the broker with the certificate of `name` that lies in a folder."""
+    tls = TlsConfig(*(str(folder / file) for file in ("ca.pem", f"{name}.pem", f"{name}.key")))
+    return MqttConfig(host=host, port=port, tls=tls)
 
 
 def read_description(path: Path, to: type[_D], hint: str = "") -> _D:

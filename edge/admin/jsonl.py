@@ -34,7 +34,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class JsonLines:
-    """Writes below `folder`. Raises AdminError: the folder can't be written."""
+    """Writes below `folder`. Raises GalleryError: it can't be made."""
 
     def __init__(self, folder: Path) -> None:
         make_private_folder(folder)

@@ -132,8 +132,9 @@ def _old(store: EventStore, chain: _Chain, limit: str) -> list[tuple[int, bytes,
         "WHERE door = ? AND chain = ? AND seq <= ? ORDER BY seq LIMIT ?"
     )
     found = []
-    for *record, stored_at in store.connection.execute(query, (chain.door, chain.chain, chain.limit, _MOST)):
+    rows = store.connection.execute(query, (chain.door, chain.chain, chain.limit, _MOST))
+    for seq, payload, digest, stored_at in rows:
         if not stored_at < limit:
             break
-        found.append((record[0], record[1], record[2]))
+        found.append((seq, payload, digest))
     return found

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Id
+from edge.identity.credentials import card_id
 
 Moment = str  # as in rights.yaml: 2026-12-31 or 2026-12-31T12:00, by the site's time zone
 Utc = str  # RFC 3339
@@ -32,6 +33,11 @@ class Card(_Record, frozen=True):
     digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
     enabled: bool = True
     expires_at: int | None = None  # s since 1970
+
+    @property
+    def id(self) -> str:
+        """What an admin calls it by, as `credentials.Credential.id`."""
+        return card_id(self.digest)
 
 
 class PersonTemplate(_Record, frozen=True):

@@ -28,7 +28,7 @@ from edge.admin.model import (
 )
 from edge.admin.records import Records
 from edge.errors import AdminError, ConfigError, TableError
-from edge.identity.credentials import card_digest
+from edge.identity.credentials import card_digest, card_id
 from edge.identity.gallery import check_subject
 from edge.identity.rights_file import SiteText, SubjectText, resolve
 from edge.strict import convert
@@ -253,9 +253,7 @@ def _check_cards(records: Records, people: Sequence[Person]) -> None:
     for digest, subject in wanted:
         other = owners.setdefault(digest, subject)
         if other != subject:
-            raise AdminError(
-                f"person {subject}: card {digest.hex()[:12]}: is {other}'s: remove it there first"
-            )
+            raise AdminError(f"person {subject}: card {card_id(digest)}: is {other}'s: remove it there first")
 
 
 # Groups and schedules
@@ -295,16 +293,16 @@ def give_card(records: Records, subject: str, card: str, enabled: bool, expires_
     return made
 
 
-def change_card(records: Records, card_id: str, change: str) -> tuple[str, Card]:
-    """Remove, enable or disable a card; whose it is, and it. Raises AdminError: no such card."""
+def change_card(records: Records, wanted: str, change: str) -> tuple[str, Card]:
+    """Remove, enable or disable the card of id `wanted`; whose it is, and it. Raises AdminError: none is."""
     for subject, person in records.all(Person).items():
         for card in person.cards:
-            if card.digest.hex()[:12] == card_id:
+            if card.id == wanted:
                 rest = [one for one in person.cards if one is not card]
                 new = msgspec.structs.replace(card, enabled=change == "enable")
                 edit(records, subject, {"cards": rest if change == "remove" else [*rest, new]})
                 return subject, card if change == "remove" else new
-    raise AdminError(f"card {card_id!r:.40}: is not there: see doord admin card list")
+    raise AdminError(f"card {wanted!r:.40}: is not there: see doord admin card list")
 
 
 # Templates

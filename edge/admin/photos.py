@@ -106,12 +106,7 @@ def portrait(
     kept = [template for template in own if template.model == model]
     known = list(vectors_of(kept, dimension, f"person {subject}"))
     looks = _new_ones(subject, seen, known)
-    good = [(one, one.vector) for one in looks if one.vector is not None]
-    if not good:
-        if looks and all(one.known for one in looks):
-            raise AlreadyEnrolled(f"person {subject}: nothing new: every photograph is enrolled already")
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in looks) or "none was given"
-        raise EnrolmentError(f"person {subject}: expected a photograph that can be used, got {reasons}")
+    good = _usable(subject, looks)
     new = [vector for _, vector in good]
     refuse_strangers(subject, [one.name for one, _ in good], new, known)
     everything = np.stack([*known, *new])
@@ -133,6 +128,17 @@ def portrait(
         (*_replaced(own, kept, model), *advice(list(vectors), DISTANCE_CEILING)),
         twin,
     )
+
+
+def _usable(subject: str, looks: Sequence[Seen]) -> list[tuple[Seen, Vector]]:
+    """Those with a vector. Raises EnrolmentError, AlreadyEnrolled: none has."""
+    good = [(one, one.vector) for one in looks if one.vector is not None]
+    if good:
+        return good
+    if looks and all(one.known for one in looks):
+        raise AlreadyEnrolled(f"person {subject}: nothing new: every photograph is enrolled already")
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in looks) or "none was given"
+    raise EnrolmentError(f"person {subject}: expected a photograph that can be used, got {reasons}")
 
 
 def _new_ones(subject: str, seen: Iterable[Seen], known: Sequence[Vector]) -> list[Seen]:

@@ -144,7 +144,7 @@ class Records:
             return dict(self._connection.execute(query, (_kind(kind),)).fetchall())
 
     def site(self) -> Site:
-        """The one record of what there is once. Raises GalleryError."""
+        """The one record of what there is once. Raises GalleryError; AdminError: there is none, or more."""
         found = self.all(Site)
         if len(found) != 1:
             raise AdminError(f"{self._path}: expected the record of one site, got {len(found)}")

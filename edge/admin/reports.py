@@ -45,11 +45,6 @@ def door_of(topic: str) -> str:
     return parts[3][:32] if len(parts) > 3 else ""
 
 
-def printable(line: str) -> str:
-    """A line for a terminal: what a broker or a door made up forges no other line and moves no cursor."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
-
-
 def key_of(door: Door) -> dict[str, Key]:
     """The key that a door signs with, by its id. Raises PayloadError: the record has none."""
     key = dsse.decode_key(door.public_key)

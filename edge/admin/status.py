@@ -16,10 +16,11 @@ from edge.admin.conversation import Conversation
 from edge.admin.model import Door, Publication, Seen
 from edge.admin.records import Records
 from edge.admin.reports import SILENT_S as SILENT_S
-from edge.admin.reports import Reports, printable, read_reports
+from edge.admin.reports import Reports, read_reports
 from edge.errors import AdminError
 from edge.link import orders
 from edge.link.orders import Attestation
+from edge.log_view import printable
 
 AHEAD_S = 120.0  # a report from the future would hide that its door is silent
 
@@ -92,11 +93,6 @@ def table(rows: Sequence[DoorStatus], newest: int | None) -> list[str]:
     """A line for each door, its alarms below it; `newest`: the version published last."""
     width = max((len(row.door) for row in rows), default=0)
     return [printable(line) for row in rows for line in _lines(row, width, newest)]
-
-
-def as_json(rows: Sequence[DoorStatus]) -> bytes:
-    """For machines."""
-    return msgspec.json.encode(rows)
 
 
 def newest_version(publications: Iterable[Publication]) -> int | None:

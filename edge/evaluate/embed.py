@@ -53,7 +53,7 @@ class Embedded:
 
 
 def embed_pictures(
-    pictures: Sequence[Path], look: Looker, progress: Progress, annotate: Path | None = None
+    pictures: Sequence[Path], look: Looker, progress: Progress, annotate: Path | None
 ) -> Embedded:
     """Look at each picture; with `annotate`, refused faces are drawn into that folder.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edge.config import Config, ModelsConfig
 from edge.errors import DoordError
 from edge.evaluate.pad_score import Layers
-from edge.liveness import load_texture, load_tuned
+from edge.liveness import TunedHere, load_texture, load_tuned
 from edge.ports import PadLayer
 from edge.vision.stillness import Stillness
 
@@ -41,11 +41,10 @@ def _tuned(models: ModelsConfig, config: Config | None) -> Loaded:
     if config is None:
         raise DoordError("layers: tuned: expected -c and the tuned door's configuration, got none")
     tuned = load_tuned(config, load_texture(models, config.pad.models))
-    if not isinstance(tuned, tuple):
+    if not isinstance(tuned, TunedHere):
         why = "got none" if tuned is None else f"got another's: {tuned}"
         raise DoordError(f"{config.tuning_path}: expected a model tuned at this door, {why}: doord pad tune")
-    layer, limit = tuned
-    return Loaded(lambda: layer, "tuned", limit.live)
+    return Loaded(lambda: tuned.layer, "tuned", tuned.limit.live)
 
 
 def _stillness(_models: ModelsConfig, config: Config | None) -> Loaded:

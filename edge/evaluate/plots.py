@@ -49,12 +49,16 @@ def write_plots(tally: Tally, threshold: float, folder: Path) -> list[Path]:
         draw(axes, tally, threshold)
         axes.grid(visible=True, which="major", alpha=0.25)
         axes.legend(frameon=False)
-        try:
-            figure.savefig(folder / name)
-        except OSError as error:
-            raise DoordError(f"{folder / name}: expected to write it, got: {error.strerror}") from None
-        written.append(folder / name)
+        written.append(_saved(figure, folder / name))
     return written
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise DoordError(f"{path}: expected to write it, got: {error.strerror}") from None
+    return path
 
 
 _Scores = NDArray[np.float64]
@@ -81,12 +85,7 @@ def write_pad_plots(curves: Mapping[str, tuple[_Scores, _Scores]], folder: Path)
         axes.set(title=layer, xlabel="APCER", ylabel="BPCER", xlim=(0, 1), ylim=(0, 1))
         axes.grid(visible=True, which="major", alpha=0.25)
         axes.legend(frameon=False, fontsize="small")
-        path = folder / f"pad-det-{layer}.png"
-        try:
-            figure.savefig(path)
-        except OSError as error:
-            raise DoordError(f"{path}: expected to write it, got: {error.strerror}") from None
-        written.append(path)
+        written.append(_saved(figure, folder / f"pad-det-{layer}.png"))
     return written
 
 

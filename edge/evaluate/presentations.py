@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from edge.errors import DatasetError
 from edge.values import Frame, read_only
-from edge.vision.pictures import MAX_PIXELS, PICTURE_SUFFIXES, load_picture
+from edge.vision.pictures import PICTURE_SUFFIXES, load_picture
+from edge.vision.video import open_video, rate_of
 
 VIDEO_SUFFIXES = frozenset({".mkv", ".mp4", ".avi", ".mov", ".webm", ".m4v"})
-_MAX_FPS = 240.0  # a file that claims more is not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +94,9 @@ def frames(path: Path, fps: float) -> Iterator[Frame]:
 
 
 def _video(path: Path, fps: float) -> Iterator[Frame]:
-    if not path.is_file():  # a pipe would block for ever
-        raise DatasetError(f"{path}: expected a video file, got something else")
-    if _is_no_text(str(path)):  # OpenCV 4 ends the process
-        raise DatasetError(f"{str(path)!a}: expected a name in UTF-8, got another")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = open_video(path, DatasetError)
     try:
-        area = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        if not capture.isOpened() or not 0 < area <= MAX_PIXELS:
-            raise DatasetError(
-                f"{path}: expected a video of at most {MAX_PIXELS / 1e6:g} megapixels, got none"
-            )
-        told = capture.get(cv2.CAP_PROP_FPS)
-        rate = told if 0 < told <= _MAX_FPS else fps
-        shown = 0
+        rate, shown = rate_of(capture, fps), 0
         while True:
             there, bgr = capture.read()
             if not there:
@@ -118,11 +107,6 @@ def _video(path: Path, fps: float) -> Iterator[Frame]:
             raise DatasetError(f"{path}: expected a video with frames, got none")
     finally:
         capture.release()
-
-
-def _is_no_text(name: str) -> bool:
-    """Whether a file's name has bytes that are no UTF-8 (lone surrogates, PEP 383)."""
-    return any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:

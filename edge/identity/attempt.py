@@ -9,7 +9,7 @@ from edge.config import DecisionConfig
 from edge.identity.match import identify
 from edge.identity.pad import Judged, PadRule, Scores, judge, mean, passes
 from edge.identity.throttle import Rule
-from edge.values import Deny, Grant, Observation, Reason, Votes
+from edge.values import Attempt, Deny, Grant, Observation, Reason, Votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,24 @@ def _voted_for(vote: Vote, subject: str) -> bool:
     return isinstance(vote.verdict, Grant) and vote.verdict.subject == subject
 
 
-def votes_of(running: Running) -> Votes:
+def finished(
+    running: Running, began_at: float, decision: Grant | Deny, now: float, margin: float, judged: Judged
+) -> Attempt:
+    """The attempt that ends `now`."""
+    return Attempt(
+        decision,
+        began_at,
+        now,
+        running.frames,
+        running.last,
+        margin,
+        votes=_votes(running),
+        liveness=judged.liveness,
+        pad=judged.scores,
+    )
+
+
+def _votes(running: Running) -> Votes:
     """How near to a confirmation the attempt came."""
     need = running.need
     if need is None:

@@ -14,6 +14,7 @@ from edge.identity.attempt import (
     Running,
     Vote,
     confirmed,
+    finished,
     is_over,
     refused_frame,
     ruling,
@@ -21,7 +22,6 @@ from edge.identity.attempt import (
     telling,
     verdict_of,
     voted,
-    votes_of,
 )
 from edge.identity.pad import Judged, PadRule, mean
 from edge.identity.throttle import Rule
@@ -76,7 +76,7 @@ class Verifier:
         if isinstance(verdict, Grant) and confirmed(running, need, self._config.confirm_window_s, now):
             ruled = ruling(running, verdict, pad)
             if ruled is not None:
-                return ClaimStep(None, _attempt(claim, running, ruled[0], now, ruled[1]))
+                return ClaimStep(None, finished(running, claim.began_at, ruled[0], now, 0.0, ruled[1]))
             running = replace(running, unjudged=True)
         return self.tick(replace(claim, running=running), now)
 
@@ -96,27 +96,13 @@ class Verifier:
         """End it for a reason outside it, a camera fault for one."""
         running = claim.running or Running(now, now, Observation(now))
         judged = Judged(None, mean(scored_frames(running, claim.subject)))
-        return ClaimStep(None, _attempt(claim, running, Deny(reason), now, judged))
+        return ClaimStep(None, finished(running, claim.began_at, Deny(reason), now, 0.0, judged))
 
     def _verdict(self, claim: Claim, seen: Observation, now: float) -> Grant | Deny:
         verdict = verdict_of(seen, self._config.threshold, 0, self._max_age_s, now)
         if isinstance(verdict, Grant) and verdict.subject != claim.subject:
             return Deny(Reason.FACE_NOT_CARDS)  # compared for an earlier claim
         return Deny(Reason.FACE_NOT_CARDS) if verdict == Deny(Reason.NO_MATCH) else verdict
-
-
-def _attempt(claim: Claim, running: Running, decision: Grant | Deny, now: float, judged: Judged) -> Attempt:
-    return Attempt(
-        decision,
-        claim.began_at,
-        now,
-        running.frames,
-        running.last,
-        margin=0.0,
-        votes=votes_of(running),
-        liveness=judged.liveness,
-        pad=judged.scores,
-    )
 
 
 def _telling(claim: Claim) -> Reason:

@@ -19,6 +19,7 @@ from edge.identity.attempt import (
     Running,
     Vote,
     confirmed,
+    finished,
     is_over,
     refused_frame,
     ruling,
@@ -26,7 +27,6 @@ from edge.identity.attempt import (
     telling,
     verdict_of,
     voted,
-    votes_of,
 )
 from edge.identity.match import expected_fpir
 from edge.identity.pad import Judged, PadRule, mean
@@ -233,17 +233,7 @@ class Decider:
     def _attempt(
         self, state: Deciding, running: Running, decision: Grant | Deny, now: float, judged: Judged
     ) -> Attempt:
-        return Attempt(
-            decision,
-            running.began_at,
-            now,
-            running.frames,
-            running.last,
-            self.rule(state, now).margin,
-            votes=votes_of(running),
-            liveness=judged.liveness,
-            pad=judged.scores,
-        )
+        return finished(running, running.began_at, decision, now, self.rule(state, now).margin, judged)
 
     def _forget(self, state: Deciding, now: float) -> Deciding:
         cooling = {s: t for s, t in state.cooling.items() if now - t < self._config.cooldown_s}

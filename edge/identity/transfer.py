@@ -19,6 +19,7 @@ from edge.values import Template
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20  # 20,000 templates of 512 numbers take 58 MB as JSON
+MAX_FILE_BYTES = MAX_BYTES + 1024  # with what encryption adds
 _MAGIC = b"doord gallery\0"
 _WHERE = "gallery file"
 
@@ -66,8 +67,8 @@ def import_gallery(data: bytes, passphrase: str | None) -> list[Template]:
         GalleryError: wrong passphrase, altered, cut short, no gallery file, of a later format, or
             a template that must not enter a gallery.
     """
-    if len(data) > MAX_BYTES + 1024:
-        raise GalleryError(f"{_WHERE}: expected at most {MAX_BYTES} bytes, got {len(data)}")
+    if len(data) > MAX_FILE_BYTES:
+        raise GalleryError(f"{_WHERE}: expected at most {MAX_FILE_BYTES} bytes, got {len(data)}")
     if data.startswith(_MAGIC):
         data = _decrypted(data, passphrase)
     elif passphrase is not None:  # else who can replace the file could leave the encryption out

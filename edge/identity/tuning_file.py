@@ -24,6 +24,7 @@ from edge.ports import KeyProvider
 MAX_RECORDINGS = 500
 MAX_FRAMES = 600  # of one recording
 MAX_BYTES = 16 * 2**20  # some 20,000 frames
+MAX_FILE_BYTES = MAX_BYTES + 1024  # with what encryption adds
 FEATURES = "colour-lbp-1"  # changes with what a feature means
 _MAX_FEATURES = 512
 _BOUND_TO = b"doord tuning 1"
@@ -147,7 +148,7 @@ class TuningFile:
 
     def load(self) -> Kept:
         """Everything; nothing where there is no file. Raises GalleryError: damaged, or another key's."""
-        plain = read_sealed(self._path, self._key, _BOUND_TO, "the tune", MAX_BYTES + 1024)
+        plain = read_sealed(self._path, self._key, _BOUND_TO, "the tune", MAX_FILE_BYTES)
         return Kept() if plain is None else _parsed(plain, str(self._path))
 
     def save(self, kept: Kept) -> None:
@@ -176,8 +177,8 @@ def export_tuning(kept: Kept, passphrase: str) -> bytes:
 
 def import_tuning(data: bytes, passphrase: str) -> Kept:
     """Raises GalleryError: too large, a wrong passphrase, altered, or another kind of file."""
-    if len(data) > MAX_BYTES + 1024:
-        raise GalleryError(f"{_WHERE}: expected at most {MAX_BYTES} bytes, got {len(data)}")
+    if len(data) > MAX_FILE_BYTES:
+        raise GalleryError(f"{_WHERE}: expected at most {MAX_FILE_BYTES} bytes, got {len(data)}")
     return _parsed(decrypt(_MAGIC, _FORMAT, data, passphrase, _WHERE), _WHERE)
 
 

@@ -112,6 +112,11 @@ _ENTITIES: dict[str, _Entity] = {
 }
 
 
+def config_topic(door: str) -> str:
+    """Retained: what a door tells Home Assistant of itself."""
+    return f"homeassistant/device/doord-{door}/config"
+
+
 def announce(topics: Topics, version: str, heartbeat_s: float) -> Announcement:
     """The door's discovery message.
 
@@ -140,7 +145,7 @@ def announce(topics: Topics, version: str, heartbeat_s: float) -> Announcement:
             for key, entity in _ENTITIES.items()
         },
     }
-    return Announcement(f"homeassistant/device/doord-{topics.door}/config", msgspec.json.encode(payload))
+    return Announcement(config_topic(topics.door), msgspec.json.encode(payload))
 
 
 def device_id(site: str, door: str) -> str:

@@ -57,7 +57,6 @@ class MqttLink:
         attest: makes a joined door's signed report of its state and its last event.
         announcement: tells Home Assistant what the door is; None: nothing is told.
         retry_s: shortest and longest pause between attempts to connect.
-        utc: UTC seconds.
 
     Raises:
         ConfigError: a certificate, key or password file is missing or is none.
@@ -73,7 +72,6 @@ class MqttLink:
         acks: AckDesk | None = None,
         announcement: Announcement | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
-        utc: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._topics = topics
@@ -86,7 +84,6 @@ class MqttLink:
         self._announced_mid: int | None = None
         self._vitals: Vitals | None = None
         self._retry_s = retry_s
-        self._utc = utc
         self._where = f"broker {config.host}:{config.port}"
         self._tls = broker.tls_context(config.tls) if config.tls else None
         self._password = broker.password(config)
@@ -277,7 +274,7 @@ class MqttLink:
         if session.over.is_set():
             return
         self._session = session
-        self._connected_at = wire.rfc3339(self._utc())
+        self._connected_at = wire.rfc3339(time.time())
         log.info("%s: connected", self._where, extra=said("BrokerConnected"))
         self._said.clear()
         if self._acks:
@@ -353,7 +350,7 @@ class MqttLink:
         return wire.Status(
             state=state,
             connected_at=self._connected_at,
-            heartbeat_at=wire.rfc3339(self._utc()),
+            heartbeat_at=wire.rfc3339(time.time()),
             armed=self._health.armed and online,
             why_not=list(self._health.why_not) if online else [state],
             version=__version__,

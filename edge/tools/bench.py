@@ -29,11 +29,13 @@ from edge.vision.manifest import ModelEntry, ModelShelf
 from edge.vision.pictures import PICTURE_SUFFIXES, load_picture
 from edge.vision.pipeline import Look, Pipeline, chosen
 from edge.vision.runtime import Model, on_cpu
+from edge.vision.video import open_video
 
 STAGES = ("detect", "align", "embed", "search", "total")
 DOOR_FRAME = (640, 480)  # width, height px: what a door's camera delivers by default
 _CLIP_FRAMES = 60  # decoded before the clock runs; 0.9 MB each
 _LARGE_GALLERY = 20_000
+_SEARCHES = 50  # a tenth of them to warm up
 _SWEEP_BYTES = 64 * 2**20  # more than the caches of a door's processor
 
 Looker = Callable[[NDArray[np.uint8]], Look]
@@ -216,9 +218,7 @@ def load_frames(source: Path) -> tuple[list[NDArray[np.uint8]], str]:
 
 
 def _video(source: Path) -> list[NDArray[np.uint8]]:
-    if not source.is_file():
-        raise ImageError(f"{source}: expected a picture or a video file, got nothing")
-    capture = cv2.VideoCapture(str(source))
+    capture = open_video(source, ImageError)
     frames: list[NDArray[np.uint8]] = []
     try:
         while len(frames) < _CLIP_FRAMES:
@@ -229,7 +229,7 @@ def _video(source: Path) -> list[NDArray[np.uint8]]:
     finally:
         capture.release()
     if not frames:
-        raise ImageError(f"{source}: expected a picture or a video, got nothing that can be decoded")
+        raise ImageError(f"{source}: expected a video with frames, got none that can be decoded")
     return frames
 
 
@@ -268,7 +268,7 @@ def synthetic_gallery(subjects: int, templates_each: int, model: str, dimension:
     return Gallery(1, model, names, read_only(vectors), read_only(owners))
 
 
-def time_search(templates: int, model: str, dimension: int, searches: int = 50) -> Timing:
+def time_search(templates: int, model: str, dimension: int) -> Timing:
     """The search alone among `templates`, five to a subject, each from cold caches.
 
     At a door the networks run between two searches and push the templates out of the cache;
@@ -278,12 +278,12 @@ def time_search(templates: int, model: str, dimension: int, searches: int = 50) 
     probe = Probe(gallery.templates[-1], model, 0.0)
     sweep = np.zeros(_SWEEP_BYTES, np.uint8)
     times_ms = []
-    for _ in range(searches):
+    for _ in range(_SEARCHES):
         sweep += 1
         began = time.perf_counter()
         search(probe, gallery)
         times_ms.append((time.perf_counter() - began) * 1000)
-    return _timing("search", times_ms[searches // 10 :])
+    return _timing("search", times_ms[_SEARCHES // 10 :])
 
 
 Lap = dict[str, float]  # stage -> ms

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -80,12 +80,6 @@ def terms(tls: TlsConfig) -> list[Term]:
                 raise LinkError(f"{path}: expected certificates in PEM, got: {error}") from None
             found += [Term(path, c.not_valid_before_utc, c.not_valid_after_utc) for c in certificates]
     return found
-
-
-def flaws(tls: TlsConfig, now: datetime | None = None) -> list[str]:
-    """Which of the certificates do not hold, or not for long. Raises LinkError."""
-    at = now or datetime.now(timezone.utc)
-    return [flaw for term in terms(tls) if (flaw := term.flaw(at))]
 
 
 def echo(mqtt: MqttConfig, topics: Topics) -> None:

@@ -23,8 +23,9 @@ from edge.liveness import load_texture
 from edge.site import Content, in_force
 from edge.tuning import LocalTuner, Tuner
 from edge.values import Frame, Gallery
+from edge.vision.loop import picture
 from edge.vision.pipeline import Look, Pipeline
-from edge.vision.sitting import sit, take_pictures
+from edge.vision.sitting import sit
 from edge.vision.tuned import Features
 
 
@@ -68,7 +69,7 @@ def _in_force(config: Config, model: tuple[str, int] | None = None) -> Content:
 
 def _sitting(config: Config, pipeline: Pipeline) -> TakePictures:
     """Pictures from the door's camera when no daemon has it."""
-    return partial(take_pictures, config.camera, pipeline, not config.simulation)
+    return partial(sit, config.camera, pipeline, not config.simulation, picture)
 
 
 def open_tuner(config: Config, stack: ExitStack) -> Tuner:

@@ -19,11 +19,11 @@ from edge.ports import CameraSource
 from edge.values import Frame, read_only
 from edge.vision.decoded import gstreamer_camera, picamera, stream_camera
 from edge.vision.mjpeg import MjpegCamera
-from edge.vision.pictures import MAX_PIXELS, PICTURE_SUFFIXES, load_picture
+from edge.vision.pictures import PICTURE_SUFFIXES, load_picture
+from edge.vision.video import open_video, rate_of
 from edge.vision.view import turned
 
 _OLDEST_STAMP_S = 10.0  # a first stamp further back than this is of another clock
-_MAX_FPS = 240.0  # a file that claims more is not believed
 _TRUNCATED = 0.9  # a video that ends before this part of its announced frames was cut off
 
 
@@ -134,25 +134,10 @@ class VideoFile:
         """Open. Raises CameraError: no such file, not a video, too large a picture."""
         self._path = Path(str(config.source).partition(":")[2])
         self._loop = config.loop
-        if not self._path.is_file():
-            raise CameraError(f"{self._path}: expected a video file, got nothing")
-        self._capture = self._open()
-        told = self._capture.get(cv2.CAP_PROP_FPS)
-        self._pace = _Pace(told if 0 < told <= _MAX_FPS else config.fps, config.stall_s)
+        self._capture = open_video(self._path, CameraError)
+        self._pace = _Pace(rate_of(self._capture, config.fps), config.stall_s)
         self._announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._shown = 0
-
-    def _open(self) -> cv2.VideoCapture:
-        # one decoder thread: FFMPEG's default is one a core, taken from what is looked at
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        if not capture.isOpened():
-            raise CameraError(f"{self._path}: expected a video, got a file that is none or is truncated")
-        width, height = (capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if not 0 < width * height <= MAX_PIXELS:
-            capture.release()
-            limit = f"{MAX_PIXELS / 1e6:g} megapixels"
-            raise CameraError(f"{self._path}: expected at most {limit}, got {width:g} x {height:g}")
-        return capture
 
     def read(self) -> Frame:
         """The next frame, when it is due. Raises CameraError (truncated), ClipEnded."""
@@ -172,7 +157,7 @@ class VideoFile:
         if not self._loop:
             raise ClipEnded(f"{self._path}: the clip has ended")
         self._capture.release()
-        self._capture = self._open()
+        self._capture = open_video(self._path, CameraError)
         self._shown = 0
 
     def close(self) -> None:

@@ -84,6 +84,7 @@ class VisionLoop:
         self._people = people or gallery
         self._clock = clock
         self._pad = pad
+        self._searched: list[tuple[Probe, Gallery, Match | None]] = []  # of the frame that is looked at
         self._sitting: _Sitting[Any] | None = None
         self._one_sits = threading.Lock()
         self.beat = clock()  # s, monotonic: when the loop last turned
@@ -100,6 +101,7 @@ class VisionLoop:
         fault = None if self._frames.ended else self._health.fault(now)
         if frame is None or not counts or fault is not None:
             return Seen(None, fault)
+        self._searched.clear()
         look = self._look(frame.pixels, frame.taken_at, self._knows)
         sitting = self._sitting
         if sitting is not None:
@@ -112,21 +114,30 @@ class VisionLoop:
             return Observation(frame.taken_at, stages_ms=look.stages_ms)
         if look.probe is None:
             return Observation(frame.taken_at, None, None, Reason.LOW_QUALITY, look.face, look.stages_ms)
-        watch = Stopwatch()
+        watch = Stopwatch(look.stages_ms)
         gallery = self._gallery()
-        match = None if gallery is None else search(look.probe, gallery)
+        match = None if gallery is None else self._search(look.probe, gallery)
         if match is not None:
             watch.lap("search")
         probe = self._scored(frame, look.probe, look.face, match)
         if probe.pad is not None:
             watch.lap("pad")
         refused = Reason.UNAUTHORIZED if match is None else None
-        return Observation(frame.taken_at, probe, match, refused, look.face, look.stages_ms | watch.laps_ms)
+        return Observation(frame.taken_at, probe, match, refused, look.face, watch.laps_ms)
 
     def _knows(self, probe: Probe) -> bool:
         """Whether the gallery has somebody within the threshold's ceiling; no decision."""
         people = self._people()
-        return people is not None and _is_near(search(probe, people))
+        return people is not None and _is_near(self._search(probe, people))
+
+    def _search(self, probe: Probe, gallery: Gallery) -> Match | None:
+        """Once a frame: of several faces the one asked about was searched for when it was chosen."""
+        for seen, among, match in self._searched:
+            if seen is probe and among is gallery:
+                return match
+        match = search(probe, gallery)
+        self._searched.append((probe, gallery, match))
+        return match
 
     def _scored(self, frame: Frame, probe: Probe, face: Face, match: Match | None) -> Probe:
         """The probe with what presentation-attack detection says of it, where that can matter."""
@@ -138,7 +149,7 @@ class VisionLoop:
         self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True
     ) -> list[NDArray[np.uint8]]:
         """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment. See `sit`."""
-        return self.sit(lambda frame, _: frame.pixels, count, apart_s, timeout_s, wanted)
+        return self.sit(picture, count, apart_s, timeout_s, wanted)
 
     def sit(
         self,
@@ -161,6 +172,11 @@ class VisionLoop:
                 return sitting.wait(timeout_s, wanted)
             finally:
                 self._sitting = None
+
+
+def picture(frame: Frame, look: Look) -> NDArray[np.uint8]:  # noqa: ARG001  # what a sitting calls
+    """What an enrolment takes of a frame: (H, W, 3) RGB."""
+    return frame.pixels
 
 
 def _is_near(match: Match | None) -> bool:

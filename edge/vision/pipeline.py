@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -99,7 +99,7 @@ class Pipeline:
         looks = (self._look_at(face, pixels, taken_at, watch) for face in candidates)  # each when asked for
         asked = first = next(looks, Look(faces))
         if known is not None and len(candidates) > 1:
-            asked = next((look for look in chain([first], looks) if look.probe and known(look.probe)), first)
+            asked = next((look for look in chain([first], looks) if _is_known(look, known, watch)), first)
         return replace(asked, faces=faces, stages_ms=watch.laps_ms)
 
     def _look_at(self, face: Face, pixels: NDArray[np.uint8], taken_at: float, watch: Stopwatch) -> Look:
@@ -118,6 +118,14 @@ class Pipeline:
         return Look([face], face, quality, None, Probe(vector, self.embedder.model, taken_at, quality))
 
 
+def _is_known(look: Look, known: Known, watch: Stopwatch) -> bool:
+    if look.probe is None:
+        return False
+    found = known(look.probe)
+    watch.lap("search")
+    return found
+
+
 def chosen(shelf: ModelShelf, models: ModelsConfig) -> tuple[ModelEntry, ModelEntry]:
     """The configured detector and embedder entries. Raises ModelError."""
     detector = models.detector or shelf.default("detector")
@@ -128,8 +136,9 @@ def chosen(shelf: ModelShelf, models: ModelsConfig) -> tuple[ModelEntry, ModelEn
 class Stopwatch:
     """How long each stage took, ms."""
 
-    def __init__(self) -> None:
-        self.laps_ms: dict[str, float] = {}
+    def __init__(self, laps_ms: Mapping[str, float] | None = None) -> None:
+        """`laps_ms`: of the stages before."""
+        self.laps_ms = dict(laps_ms or {})
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

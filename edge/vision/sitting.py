@@ -7,9 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge.config import CameraConfig
 from edge.errors import EnrolmentError
 from edge.values import Frame
@@ -21,19 +18,6 @@ from edge.vision.pipeline import Look, Pipeline
 
 _T = TypeVar("_T")
 _NO_CAMERA_S = 3.0  # without a frame for so long nobody has to keep sitting
-
-
-def take_pictures(
-    config: CameraConfig,
-    pipeline: Pipeline,
-    live: bool,
-    count: int,
-    apart_s: float,
-    timeout_s: float,
-    wanted: Callable[[], bool] = lambda: True,
-) -> list[NDArray[np.uint8]]:
-    """`count` frames, (H, W, 3) RGB, whose one face passes the gate, `apart_s` apart. See `sit`."""
-    return sit(config, pipeline, live, lambda frame, _: frame.pixels, count, apart_s, timeout_s, wanted)
 
 
 def sit(

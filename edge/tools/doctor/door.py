@@ -12,7 +12,6 @@ from edge.errors import GalleryError, ModelError
 from edge.identity.cards import CardFile
 from edge.identity.decide import fpir_refusal
 from edge.identity.match import most_templates
-from edge.identity.tuning_file import TuningFile
 from edge.joined import is_joined
 from edge.keys import key_of
 from edge.liveness import PadSubsystem
@@ -214,7 +213,6 @@ def pad(patient: Patient) -> Said:
     config = patient.config
     with as_owner(config):
         found = PadSubsystem(config, lambda: config.pad_mode)
-        model = None if found.problem else TuningFile(config.tuning_path, key_of(config)).load().model
     if found.problem:
         raise ModelError(found.problem)
     if config.pad_warning:
@@ -223,9 +221,8 @@ def pad(patient: Patient) -> Said:
     words = f"{config.pad_mode}, by {by}; good screens and masks pass: see the README"
     if found.note:
         return warn(f"{words}; the tuned model is not used: {found.note}", "doord pad fit, or doord pad tune")
-    return ok(
-        f"{words}; tuned at {model.at_utc}" if model else f"{words}; not tuned to this door: doord pad tune"
-    )
+    at = found.tuned_at_utc
+    return ok(f"{words}; tuned at {at}" if at else f"{words}; not tuned to this door: doord pad tune")
 
 
 def face_alone(config: Config) -> str:

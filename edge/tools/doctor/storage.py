@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -122,8 +123,9 @@ def _state_flaws(config: Config) -> list[str]:
     if mode & 0o077:
         found.append(f"{folder}: expected mode 0700, got {mode:04o}")
     for path in sorted(folder.rglob("*")):
-        if path.lstat().st_uid != owner:
-            found.append(f"{path}: is not of the folder's owner")
+        with contextlib.suppress(FileNotFoundError):  # the daemon's own come and go
+            if path.lstat().st_uid != owner:
+                found.append(f"{path}: is not of the folder's owner")
     return found
 
 

@@ -16,7 +16,6 @@ from edge.ports import CameraSource
 from edge.tools.setup.outcome import Outcome, failed, passed, untested
 from edge.tools.setup.talk import Talk
 from edge.tools.viewfinder import Glimpse, face_words, summary, watch
-from edge.vision.camera import open_camera
 from edge.vision.pictures import draw_face, encode_picture
 from edge.vision.pipeline import Look
 
@@ -28,7 +27,7 @@ _KEPT = 300
 
 
 def try_camera(
-    config: Config, talk: Talk, look: Callable[[NDArray[np.uint8]], Look], open_source: Open = open_camera
+    config: Config, talk: Talk, look: Callable[[NDArray[np.uint8]], Look], open_source: Open
 ) -> list[Outcome]:
     """Show what it sees until Enter, or for `aim_s` where nobody sits there. Raises ModelError."""
     seconds = talk.ask("aim_s", "Seconds to look", "5", _seconds) if not talk.interactive else _AIM_S

@@ -15,7 +15,7 @@ _HEAD = (
     "# doord's configuration, written by `doord setup`. `doord check-config` says what is wrong with it.",
     "# Every key with its default and range is in edge/config.py and edge/door_config.py.",
 )
-COMMENTS = {
+_COMMENTS = {
     "site": "ids: a-z, 0-9 and -",
     "simulation": "mock lines, no real door is driven",
     "door.relay.chip": "by label, which no kernel renumbers, or a device",
@@ -46,7 +46,7 @@ def render(data: Mapping[str, Any]) -> str:
 def _lines(data: Mapping[str, Any], path: str, indent: str) -> Iterator[str]:
     for key, value in data.items():
         where = f"{path}.{key}" if path else key
-        comment = f" # {COMMENTS[where]}" if where in COMMENTS else ""
+        comment = f" # {_COMMENTS[where]}" if where in _COMMENTS else ""
         if isinstance(value, Mapping) and value:
             yield f"{indent}{_scalar(key)}:{comment}"
             yield from _lines(value, where, f"{indent}  ")

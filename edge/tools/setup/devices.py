@@ -9,12 +9,13 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.door.chips import ChipLines, list_chips
+from edge.door.chips import ChipLines
 
 # struct v4l2_capability of linux/videodev2.h: driver, card, bus_info, version, capabilities, device_caps
 _CAPABILITY = struct.Struct("=16s32s32sIII12x")
 _QUERYCAP = 0x80685600  # _IOR('V', 0, struct v4l2_capability)
 _HAS_DEVICE_CAPS, _VIDEO_CAPTURE = 0x80000000, 0x00000001
+_NAMES = 12  # of a chip's lines that are shown
 # devices of a Pi that take pictures in and give others out: no cameras
 _CONVERTERS = ("bcm2835-codec", "bcm2835-isp", "pispbe", "rpi-hevc-dec")
 
@@ -65,11 +66,3 @@ def chip_words(chip: ChipLines) -> str:
     more = " ..." if len(named) > _NAMES else ""
     names = f": {' '.join(named[:_NAMES])}{more}" if named else ""
     return f"{chip.path} {chip.label!r}, {len(chip.names)} lines{names}"
-
-
-_NAMES = 12
-
-
-def chips() -> list[ChipLines]:
-    """The GPIO chips that can be opened."""
-    return list_chips()

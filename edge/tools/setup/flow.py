@@ -16,8 +16,9 @@ from pathlib import Path
 
 from edge.acting import as_owner
 from edge.clock import believed_by_kernel
-from edge.config import CameraConfig, Config, parse_config, shown_source
+from edge.config import DEFAULT_SOCKET, CameraConfig, Config, parse_config, shown_source
 from edge.control import RemoteDesk
+from edge.door.chips import list_chips
 from edge.door.lines import claim_door
 from edge.errors import ConfigError, DoordError, LineError, ModelError
 from edge.identity.match import expected_fpir
@@ -133,13 +134,13 @@ def _before(unit: Unit, talk: Terminal) -> Data:
 
 
 def _refuse_beside_a_daemon(data: Data) -> None:
-    socket = get(data, "socket") or "/run/doord/control.sock"
+    socket = get(data, "socket") or DEFAULT_SOCKET
     if RemoteDesk.find(Path(str(socket))) is not None:
         raise ConfigError("setup: doord runs and holds lines and camera: systemctl stop doord, then again")
 
 
 def _show(talk: Terminal) -> Found:
-    found = Found(devices.cameras(), devices.chips())
+    found = Found(devices.cameras(), list_chips())
     talk.say("Cameras:")
     talk.say(*(f"  {i} {camera.source} ({camera.card})" for i, camera in enumerate(found.cameras, 1)))
     talk.say(
@@ -207,16 +208,20 @@ def _broker(config: Config) -> list[Outcome]:
         reached = broker_trial.reach(mqtt)
         outcomes = [passed("broker", f"{reached.where} answers, {reached.tls or 'without TLS'}")]
         if mqtt.tls is not None:
-            terms, flaws = broker_trial.terms(mqtt.tls), broker_trial.flaws(mqtt.tls)
-            ends = min(term.ends for term in terms)
-            words = f"all hold until {ends:%Y-%m-%d}"
-            outcomes.append(
-                failed("certificates", "; ".join(flaws)) if flaws else passed("certificates", words)
-            )
+            outcomes.append(_certificates(broker_trial.terms(mqtt.tls)))
         broker_trial.echo(mqtt, Topics(config.site, config.door_id))
         return [*outcomes, passed("access rules", "the door's own topic was written and read back")]
     except DoordError as error:
         return [failed("broker", str(error))]
+
+
+def _certificates(terms: list[broker_trial.Term]) -> Outcome:
+    if not terms:
+        return untested("certificates", "none of its own: the system's authorities vouch for the broker")
+    now = datetime.now(timezone.utc)
+    if flaws := [flaw for term in terms if (flaw := term.flaw(now))]:
+        return failed("certificates", "; ".join(flaws))
+    return passed("certificates", f"all hold until {min(term.ends for term in terms):%Y-%m-%d}")
 
 
 def _of_doctor(part: str, said: Said) -> Outcome:

@@ -22,7 +22,6 @@ from edge.ports import CameraSource
 from edge.tools.setup.outcome import Outcome, failed, passed, untested
 from edge.tools.setup.talk import Talk
 from edge.values import Gallery, Grant, Observation, Probe, read_only
-from edge.vision.camera import open_camera
 from edge.vision.grabber import Grabber
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
@@ -62,7 +61,7 @@ def measure_latency(
     pipeline: Pipeline,
     relay: RelayLine,
     wait_s: float,
-    open_source: Open = open_camera,
+    open_source: Open,
 ) -> Outcome:
     """p95 over some visits, in words. Raises LineError, ModelError."""
     grabber = Grabber(lambda: open_source(config.camera), config.camera)

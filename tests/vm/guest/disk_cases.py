@@ -89,7 +89,7 @@ class Site:
         access = Access(config, SystemClock(Path(config.state_dir) / "clock.floor"))
         judges = (Decider(config.decision, 0.5), Verifier(config.decision, 0.5, 10))
         self.attendant = Attendant(
-            *judges, access, lambda: None, self.door, self.record, lambda: SETTING, 0.5
+            *judges, access, lambda: None, self.door, self.record, lambda: SETTING, 0.5, lambda _: None
         )
         self.door.start()
         self.record.recorder.start()
