@@ -8,7 +8,6 @@ the process too, at a moment when the door is at rest.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -53,10 +52,9 @@ from edge.ties import Ties, tied
 from edge.uplink import fingerprint, make_link, open_link
 from edge.vision.camera import open_camera
 from edge.vision.gpu_verdicts import GpuVerdicts
+from edge.vision.loop import picture
 from edge.vitals import Meter
 from edge.worker import Worker, stop_all
-
-log = logging.getLogger(__name__)
 
 _WATCH_S = 0.2  # main looks after the threads and the status this often
 _DOOR_BEAT_S = 5.0  # a door thread that has not turned for so long is dead
@@ -224,7 +222,7 @@ class Daemon:
         if self.faces.store is None:
             return None
         loop = self.sight.loop
-        take_pictures = loop.take_pictures if loop else None
+        take_pictures = partial(loop.sit, picture) if loop else None
         cards = self.access.card_file
         return LocalDesk(self.faces.store, self.faces.enroller(), take_pictures, self._desk_changed, cards)
 

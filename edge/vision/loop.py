@@ -53,7 +53,7 @@ class Seen:
 
 
 class VisionLoop:
-    """Turns frames into observations. `step` belongs to one thread; `take_pictures` to any."""
+    """Turns frames into observations. `step` belongs to one thread; `sit` to any."""
 
     def __init__(
         self,
@@ -144,12 +144,6 @@ class VisionLoop:
         if self._pad is None or not (match is None or _is_near(match)):
             return probe
         return replace(probe, pad=self._pad(frame.pixels, face, frame.taken_at))
-
-    def take_pictures(
-        self, count: int, apart_s: float, timeout_s: float, wanted: Callable[[], bool] = lambda: True
-    ) -> list[NDArray[np.uint8]]:
-        """`count` frames whose one face passes the gate, `apart_s` apart, for an enrolment. See `sit`."""
-        return self.sit(picture, count, apart_s, timeout_s, wanted)
 
     def sit(
         self,
