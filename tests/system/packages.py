@@ -315,7 +315,7 @@ def lay_out(shared: Path) -> None:
         ("crashes", "0.1.4", crashes_after_ready), ("postinst", "0.1.5", postinst_fails),
     ):  # fmt: skip
         variant(base, shared / f"{name}.deb", version, edit)
-    variant(base, shared / "format.deb", "0.1.6", writes_another_format, {"Doord-State-Format": "2"})
+    variant(base, shared / "format.deb", "0.1.6", writes_another_format, {"Doord-State-Format": "another"})
     bare = shared / "bare.deb"
     variant(base, bare, "0.2.0", lambda root: shutil.rmtree(root / "usr/lib"))
     variant(bare, shared / "wrong-arch.deb", "0.2.0", None, {"Architecture": "arm64"})
