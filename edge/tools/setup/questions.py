@@ -113,7 +113,14 @@ QUESTIONS: tuple[Question, ...] = (
         "broker_ca", "mqtt.tls.ca", "Broker: file of its CA, or none: no TLS", _said(_NONE), "mqtt.host"
     ),
     Question("broker_cert", "mqtt.tls.cert", "This door's certificate, or none", _said(_NONE), "mqtt.tls.ca"),
-    Question("broker_key", "mqtt.tls.key", "Its key", only_if="mqtt.tls.cert"),
+    Question("broker_key", "mqtt.tls.key", "Its key: file, or credential:NAME", only_if="mqtt.tls.cert"),
+    Question("broker_user", "mqtt.username", "User name at the broker, or none", _said(_NONE), "mqtt.host"),
+    Question(
+        "broker_password",
+        "mqtt.password_file",
+        "Its password: file, or credential:NAME (README, Keys)",
+        only_if="mqtt.username",
+    ),
 )
 
 KEYS: dict[str, str] = {question.key: question.words for question in QUESTIONS} | {
