@@ -14,9 +14,9 @@ from repository import Repository
 
 from edge.acting import as_owner
 from edge.config import load_config
-from edge.errors import GalleryKeyError
+from edge.errors import ConfigError, GalleryKeyError
 from edge.joined import join
-from edge.keys import key_of
+from edge.keys import broker_credentials, broker_login, key_of
 from edge.tools.doctor import door, link
 from edge.tools.doctor.patient import Patient
 
@@ -88,6 +88,35 @@ def test_a_key_that_is_a_credential_is_there_while_root_acts(site, tmp_path, mon
         assert key_of(config).key() == bytes.fromhex("ab" * 32)
     assert "CREDENTIALS_DIRECTORY" not in os.environ
     assert not folder.exists()
+
+
+def test_of_the_broker_s_credentials_root_gets_those_that_are_asked_for(site, tmp_path, monkeypatch):
+    folder = credentials_in(tmp_path, monkeypatch)
+    for name, content in (("gallery.key", "ab" * 32), ("broker.password", "secret\n"), ("other", "x")):
+        (folder / f"doord.{name}").write_text(content)
+    site.config["mqtt"] = {"host": "b", "username": "door", "password_file": "credential:broker.password"}
+    site.write()
+    config = load_config(site.path)
+    with as_owner(config, broker_credentials(config)):
+        given = Path(os.environ["CREDENTIALS_DIRECTORY"])
+        assert sorted(path.name for path in given.iterdir()) == ["broker.password", "gallery.key"]
+        assert {path.stat().st_uid for path in (given, *given.iterdir())} == {OWNER.pw_uid}
+        assert broker_login(config.mqtt).password == "secret"
+    with as_owner(config), pytest.raises(ConfigError, match="no such credential"):
+        broker_login(config.mqtt)
+
+
+def test_doctor_reads_the_broker_s_password_as_the_service_does(site, tmp_path, monkeypatch):
+    folder = credentials_in(tmp_path, monkeypatch)
+    site.config["mqtt"] = {"host": "b", "username": "door", "password_file": "credential:broker.password"}
+    site.write()
+    patient = Patient(load_config(site.path), site.path)
+    with pytest.raises(
+        ConfigError, match=r"mqtt\.password_file: credential:broker\.password: expected a cred"
+    ):
+        link.broker(patient)
+    (folder / "doord.broker.password").write_text("secret\n")
+    assert link._broker(patient.config).password == "secret"
 
 
 def test_root_who_tries_the_door_by_hand_is_told_how_before_he_leaves_files_of_his_own(site, tmp_path):

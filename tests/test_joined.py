@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from broker import Authority, Broker, tls_conf, wait_until
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -31,6 +32,8 @@ from edge.identity.rights import Limits, Permitted, Rights, SubjectRights
 from edge.joined import broker_of, is_joined, join, leave, read_joined, site_folder
 from edge.link.broker import Login
 from edge.link.bundle import DoorBundle, decode_bundle, encode_bundle
+from edge.link.downlink import Downlink
+from edge.link.topics import Topics
 from edge.ties import tied
 from edge.values import Deny, Gallery, Reason
 
@@ -69,6 +72,25 @@ def test_a_joined_door_knows_its_site_and_its_broker(bundle, file, tmp_path):
 def test_a_joined_door_keeps_one_file_and_no_key_in_plain(file, tmp_path):
     folder = join(configured(tmp_path), file).folder
     assert [path.name for path in folder.iterdir()] == ["bundle.sealed"]
+
+
+def test_a_joined_door_shows_the_broker_its_certificate_though_no_file_has_its_key(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    paths = (authority.path, *authority.issue("front"))
+    with Broker(tmp_path / "broker", *tls_conf(authority)) as broker:
+        texts = dict(zip(PEM, (path.read_text() for path in paths), strict=True))
+        bundle = Published(Repository()).bundle(broker.port, **texts)
+        for path in paths:
+            path.unlink()
+        config = configured(tmp_path)
+        join(config, joined_bundle_file(bundle, tmp_path / "front.door"))
+        login = broker_of(config, read_joined(config))
+        link = Downlink(login, Topics("hq", "front"), lambda: None, lambda _: None, (0.05, 0.1))
+        link.start()
+        wait_until(lambda: link.connected, "the broker takes the certificate")
+        link.close()
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    assert b"PRIVATE KEY" not in kept
 
 
 def test_what_an_older_doord_left_in_plain_goes_at_the_next_start_and_at_a_join(file, tmp_path):

@@ -10,6 +10,7 @@ from broker import Authority
 from edge.config import Config, parse_config
 from edge.errors import ConfigError
 from edge.keys import broker_credentials, broker_login
+from edge.uplink import made_of
 
 PASSWORD = "credential:broker.password"
 
@@ -100,3 +101,15 @@ def test_the_gallery_s_key_is_shown_to_no_broker():
     message = r"mqtt\.password_file: expected a credential of its own, got credential:gallery\.key"
     with pytest.raises(ConfigError, match=message):
         with_password("credential:gallery.key")
+
+
+def test_another_password_in_the_same_place_makes_another_link_and_the_same_one_does_not(tmp_path):
+    place = tmp_path / "password"
+    config = with_password(str(place))
+    assert made_of(config, None) == made_of(config, None)  # nor does one that stays unreadable
+    place.write_text("one")
+    before = made_of(config, None)
+    place.write_text("one\n")
+    assert made_of(config, None) == before
+    place.write_text("two")
+    assert made_of(config, None) != before

@@ -77,15 +77,15 @@ def _ascii(text: str) -> str:
 
 def _show(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
     """OpenSSL reads these from files only: one in memory, without a name, that is gone at once."""
-    with os.fdopen(os.memfd_create("doord-tls"), "wb", buffering=0) as file:
-        file.write(f"{key.text}\n{certificate.text}\n".encode())
-        try:
+    try:
+        with os.fdopen(os.memfd_create("doord-tls"), "wb", buffering=0) as file:
+            file.write(f"{key.text}\n{certificate.text}\n".encode())
             # the password: without one OpenSSL asks for it at the terminal
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            expected = "expected a certificate and its unencrypted key in PEM"
-            words = f"{certificate.where}; {key.where}: {expected}, got: {_cause(error)}"
-            raise ConfigError(words) from error
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        expected = "expected a certificate and its unencrypted key in PEM"
+        words = f"{certificate.where}; {key.where}: {expected}, got: {_cause(error)}"
+        raise ConfigError(words) from error
 
 
 def why_unreachable(error: Exception) -> str:

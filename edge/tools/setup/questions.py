@@ -17,6 +17,10 @@ from edge.tools.setup.devices import Camera
 from edge.tools.setup.talk import Talk
 
 _NONE = "none"
+_GOES_WITH = {
+    "mqtt.tls.cert": "mqtt.tls.key",
+    "mqtt.username": "mqtt.password_file",
+}  # without the first no second
 _STAND_IN: tuple[tuple[str, object], ...] = (("site", "hq"), ("door_id", "front"), ("door.relay.line", 0))
 
 
@@ -190,6 +194,8 @@ def _answered(question: Question, data: Data, value: object) -> Data:
         section, _, last = question.path.rpartition(".")
         if last in ("line", "host", "ca"):
             return put(data, section, None)
+    if value is None and question.path in _GOES_WITH:
+        data = put(data, _GOES_WITH[question.path], None)
     return put(data, question.path, value)
 
 
