@@ -115,7 +115,9 @@ def test_doctor_reads_the_broker_s_password_as_the_service_does(site, tmp_path, 
         ConfigError, match=r"mqtt\.password_file: credential:broker\.password: expected a cred"
     ):
         link.broker(patient)
+    assert "note: mqtt.password_file: credential:broker.password" in site.doord("check-config").stdout
     (folder / "doord.broker.password").write_text("secret\n")
+    assert link.broker_flaw(patient.config) is None
     assert link._broker(patient.config).password == "secret"
 
 

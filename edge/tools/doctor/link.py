@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import datetime, timedelta, timezone
 
 from edge.acting import as_owner
 from edge.config import Config
+from edge.errors import DoordError
 from edge.joined import Joined, broker_of, is_joined, read_joined
 from edge.keys import broker_credentials
 from edge.link.broker import Login
@@ -27,6 +29,17 @@ def _broker(config: Config) -> Login | None:
     """Read as the service reads it. Raises ConfigError, GalleryError."""
     with as_owner(config, broker_credentials(config)):
         return broker_of(config, read_joined(config))
+
+
+def broker_flaw(config: Config) -> str | None:
+    """Why what the configuration has the broker shown can't be read; None: it can, or only root can tell."""
+    if os.geteuid() != 0 or config.mqtt is None:
+        return None
+    try:
+        _broker(config)
+    except DoordError as error:
+        return str(error)
+    return None
 
 
 def broker(patient: Patient) -> Said:
