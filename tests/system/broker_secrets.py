@@ -92,10 +92,25 @@ def _is_gone_and_told(bench: Bench) -> None:
     assert machine.run("stat", "--format=%U %a", sealed, code=0).stdout == "root 600\n"
     machine.run("rm", sealed, code=0)
     _without_it_the_door_works(bench)
-    refused = machine.run(CREDENTIALS, "broker.password", "/root/password")
-    assert "expected a file, and there is no credential" in refused.stderr, refused
-    refused = machine.run(CREDENTIALS, "gallery.key", "/root/password")
-    assert "expected another name" in refused.stderr, refused
+    _refused(bench, "broker.password", "/root/password", words="expected a file, and there is no credential")
+    _refused(bench, "gallery.key", "/root/password", words="expected another name")
+    _refused(bench, "../x", "/root/password", words="expected A-Z")
+    _refused(bench, "broker.password", "-", words="expected a secret, got nothing")
+    machine.write("/root/other", "of root's\n")
+    machine.run("chmod", "600", "/root/other", code=0)
+    link = f"{STATE}/link"  # the service's own, to a file of root's
+    machine.run(
+        "setpriv", "--reuid=doord", "--regid=doord", "--clear-groups", "ln", "-s", "/root/other", link
+    )
+    _refused(bench, "broker.password", link, words="can't be read by its folder's owner")
+    assert machine.read("/root/other") == "of root's\n"
+    assert machine.run("test", "-e", sealed).returncode == 1
+    machine.run("rm", link, code=0)
+
+
+def _refused(bench: Bench, *arguments: str, words: str) -> None:
+    done = bench.machine.run(CREDENTIALS, *arguments)
+    assert (done.returncode, words in done.stderr) == (1, True), done
 
 
 def _forget(bench: Bench, name: str) -> None:
