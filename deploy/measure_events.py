@@ -39,6 +39,7 @@ from edge.door.controller import SWITCH_S, DoorController
 from edge.door_config import DoorConfig, RelayConfig
 from edge.link import dsse, orders, wire
 from edge.link.acks import AckDesk
+from edge.link.broker import Login
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 from edge.recorder import Recorder
@@ -175,7 +176,7 @@ def away(folder: Path, count: int) -> dict[str, object]:
     keys = {signer.public_key.keyid: signer.public_key}
     desk = AckDesk("hq", "front", ledger, lambda: keys, print)
     with broker(folder) as port, collector(port, signer, count) as came:
-        link = MqttLink(MqttConfig(host="127.0.0.1", port=port), TOPICS, ledger, True, acks=desk)
+        link = MqttLink(Login(MqttConfig(host="127.0.0.1", port=port)), TOPICS, ledger, True, acks=desk)
         link.start()
         until(lambda: link.connected, "the broker is there")
         began = time.monotonic()

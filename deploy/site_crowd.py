@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from edge.config import MqttConfig, TlsConfig
 from edge.disk import make_private_folder
 from edge.errors import GalleryError, LinkError
+from edge.joined import Joined
 from edge.link.bundle import DoorBundle
 from edge.link.downlink import Downlink
 from edge.link.trust import SiteTrust
@@ -28,14 +28,10 @@ class Follower:
 
     def __init__(self, folder: Path, bundle: DoorBundle) -> None:
         make_private_folder(folder)
-        names = ("ca.pem", "door.pem", "door.key")
-        for name, text in zip(names, (bundle.ca, bundle.certificate, bundle.certificate_key), strict=True):
-            (folder / name).write_text(text)
-        tls = TlsConfig(*(str(folder / name) for name in names))
-        mqtt = MqttConfig(bundle.broker_host, bundle.broker_port, tls)
+        login = Joined(folder, bundle).login
         self._news = threading.Event()
         topics = Topics(bundle.site, bundle.door)
-        self._link = Downlink(mqtt, topics, self._news.set, lambda _order: None, (0.5, 5.0))
+        self._link = Downlink(login, topics, self._news.set, lambda _order: None, (0.5, 5.0))
         trust = SiteTrust(folder / "tuf", bundle.root, self._link, lambda: None, bundle.key_encryption_key)
         self._site = Site(bundle, trust, None)
         self._link.start()

@@ -1,4 +1,4 @@
-"""A command of root's on the state files acts as their owner: with the owner's rights, and with the key.
+"""A command of root's on the state files acts as their owner: with the owner's rights, and credentials.
 
 Else what it makes would belong to root, and the service, which runs as user doord, could not open it.
 """
@@ -11,32 +11,32 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edge.config import Config
+from edge.config import GALLERY_KEY, Config
 from edge.errors import GalleryError, GalleryKeyError
-from edge.keys import CREDENTIAL
 
-_SEALED = Path("/etc/credstore.encrypted/doord.gallery.key")  # as systemd/credentials leaves them
-_KEPT = Path("/etc/credstore/doord.gallery.key")
+_SEALED = Path("/etc/credstore.encrypted")  # as systemd/credentials leaves them: doord.NAME
+_KEPT = Path("/etc/credstore")
 _DECRYPT_S = 30.0  # a TPM takes a second
 
 
 @contextlib.contextmanager
-def as_owner(config: Config) -> Iterator[None]:
+def as_owner(config: Config, credentials: Sequence[str] = ()) -> Iterator[None]:
     """While it lasts root is who owns the state directory, where that is another; for one thread.
 
-    Files that a user named are to be read before, and written after.
+    Files that a user named are to be read before, and written after. The gallery's key is at hand, and of
+    the service's other credentials those that are named: a TPM takes a second for each.
 
     Raises:
-        GalleryError: the state directory can't be looked at; GalleryKeyError: systemd can't decrypt the key.
+        GalleryError: the state directory can't be looked at; GalleryKeyError: systemd can't decrypt one.
     """
     owner = _owner(Path(config.state_dir))
     if os.geteuid() != 0 or owner is None or owner.pw_uid == 0:
         yield
         return
-    with _credentials(owner) as folder, _acting(owner, folder):
+    with _credentials(owner, (GALLERY_KEY, *credentials)) as folder, _acting(owner, folder):
         yield
 
 
@@ -51,38 +51,40 @@ def _owner(state: Path) -> pwd.struct_passwd | None:
 
 
 @contextlib.contextmanager
-def _credentials(owner: pwd.struct_passwd) -> Iterator[str | None]:
-    """A folder in memory with the key, as the service gets it; None: the key is no credential."""
-    key = _key()
-    if key is None:
+def _credentials(owner: pwd.struct_passwd, names: Sequence[str]) -> Iterator[str | None]:
+    """A folder in memory with those that are there, as the service gets them; None: none is."""
+    found = {name: content for name in names if (content := _content(name)) is not None}
+    if not found:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="doord-key-", dir="/run"))
     try:
-        (folder / CREDENTIAL).touch(0o600)
-        (folder / CREDENTIAL).write_bytes(key)
-        for path in (folder / CREDENTIAL, folder):
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+        for name, content in found.items():
+            (folder / name).touch(0o600)
+            (folder / name).write_bytes(content)
+            os.chown(folder / name, owner.pw_uid, owner.pw_gid)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
         yield str(folder)
     finally:
         shutil.rmtree(folder)
 
 
-def _key() -> bytes | None:
-    """The credential, by root. Raises GalleryKeyError."""
-    if not _SEALED.exists():
-        return _KEPT.read_bytes() if _KEPT.exists() else None
+def _content(name: str) -> bytes | None:
+    """Of a credential, by root; None: there is none of that name. Raises GalleryKeyError."""
+    sealed, kept = _SEALED / f"doord.{name}", _KEPT / f"doord.{name}"
+    if not sealed.exists():
+        return kept.read_bytes() if kept.exists() else None
     # the option first: with POSIXLY_CORRECT in the environment it would be taken for a file behind the verb
-    command = ["systemd-creds", f"--name={CREDENTIAL}", "decrypt", str(_SEALED), "-"]
+    command = ["systemd-creds", f"--name={name}", "decrypt", str(sealed), "-"]
     try:
         done = subprocess.run(  # noqa: S603  # the system's own, by root
             command, capture_output=True, timeout=_DECRYPT_S, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GalleryKeyError(f"{_SEALED}: {error}") from None
+        raise GalleryKeyError(f"{sealed}: {error}") from None
     if done.returncode:
         why = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise GalleryKeyError(f"{_SEALED}: can't be decrypted: {why[-1] if why else done.returncode}")
+        raise GalleryKeyError(f"{sealed}: can't be decrypted: {why[-1] if why else done.returncode}")
     return done.stdout
 
 

@@ -173,6 +173,7 @@ def _reload(options: argparse.Namespace) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     from edge.tools.doctor.door import face_alone
+    from edge.tools.doctor.link import broker_flaw
     from edge.vision.delegates import check_library, exposed
 
     path = options.file or options.config or DEFAULT_PATH
@@ -187,7 +188,12 @@ def _check_config(options: argparse.Namespace) -> int:
         say(f"{path}: door {config.door_id} of site {config.site}: no mistake found")
         if config.simulation:
             say("note: simulation: true, no real line is driven")
-        warnings = (config.pad_warning, config.camera_warning, exposed(config.models.delegate))
+        warnings = (
+            config.pad_warning,
+            config.camera_warning,
+            exposed(config.models.delegate),
+            broker_flaw(config),
+        )
         say(*(f"note: {words}" for words in warnings if words), f"note: {alone}", *notes)
     return 0
 

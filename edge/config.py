@@ -161,12 +161,26 @@ class ReadersConfig(_Section, frozen=True):
     wiegand: WiegandConfig | None = None
 
 
+_CREDENTIAL = "credential:"
+Kept = Annotated[
+    str, Meta(pattern=rf"^({_CREDENTIAL}[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}|(?!{_CREDENTIAL}).*)\Z")
+]
+"""Where something is kept that is read when it is used: a file, or `credential:NAME`, one of systemd's."""
+GALLERY_KEY = "gallery.key"
+"""The key of all that is sealed on the door: of that name a file in `state_dir`, or a credential."""
+
+
+def credential_name(kept: str) -> str | None:
+    """Of which credential `kept` speaks; None: of a file."""
+    return kept[len(_CREDENTIAL) :] if kept.startswith(_CREDENTIAL) else None
+
+
 class TlsConfig(_Section, frozen=True):
     """TLS for the broker. `cert` and `key` are this door's client certificate."""
 
-    ca: str  # PEM; empty: the system's authorities
-    cert: str = ""
-    key: str = ""
+    ca: Kept  # PEM; empty: the system's authorities
+    cert: Kept = ""
+    key: Kept = ""
 
 
 class MqttConfig(_Section, frozen=True):
@@ -176,7 +190,7 @@ class MqttConfig(_Section, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
     tls: TlsConfig | None = None
     username: str = ""
-    password_file: str = ""
+    password_file: Kept = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30
     heartbeat_s: Annotated[float, Meta(ge=1, le=3600)] = 60
     home_assistant: bool = True  # the door's sensors are announced to it
@@ -213,7 +227,7 @@ class Config(_Section, frozen=True):
     simulation: bool = False  # mock lines and file cameras; stands in every status and event
     state_dir: Annotated[str, Meta(pattern="^/")] = "/var/lib/doord"
     socket: Annotated[str, Meta(pattern="^/")] = str(DEFAULT_SOCKET)
-    key_file: str = ""  # empty: gallery.key in state_dir
+    key_file: str = ""  # empty: the credential gallery.key, else that file in state_dir
     rights_file: str = ""  # empty: everybody enrolled may enter always
     camera: CameraConfig = CameraConfig()
     models: ModelsConfig = ModelsConfig()
@@ -234,7 +248,7 @@ class Config(_Section, frozen=True):
     @property
     def key_path(self) -> Path:
         """The gallery's key file."""
-        return Path(self.key_file) if self.key_file else Path(self.state_dir) / "gallery.key"
+        return Path(self.key_file) if self.key_file else Path(self.state_dir) / GALLERY_KEY
 
     @property
     def events_path(self) -> Path:
@@ -250,6 +264,16 @@ class Config(_Section, frozen=True):
     def tuning_path(self) -> Path:
         """What was recorded and fitted to tune presentation-attack detection to this door."""
         return Path(self.state_dir) / "pad.sealed"
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """What is read for the broker, and where it is kept, by key."""
+        if self.mqtt is None:
+            return {}
+        tls = self.mqtt.tls or TlsConfig(ca="")
+        kept = {"tls.ca": tls.ca, "tls.cert": tls.cert, "tls.key": tls.key}
+        kept["password_file"] = self.mqtt.password_file
+        return {f"mqtt.{key}": where for key, where in kept.items() if where}
 
     @property
     def wiring(self) -> Wiring:
@@ -348,6 +372,9 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))
     if config.mqtt and config.mqtt.password_file and not config.mqtt.username:
         found.append(("mqtt.username", "a name beside password_file", ""))
+    for path, kept in config.kept.items():
+        if credential_name(kept) == GALLERY_KEY:
+            found.append((path, "a credential of its own", kept))
     return found + _reader_contradictions(config)
 
 

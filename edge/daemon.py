@@ -36,7 +36,6 @@ from edge.faces import Faces
 from edge.identity.claim import Verifier
 from edge.identity.credentials import Evidence
 from edge.identity.decide import Decider
-from edge.joined import with_broker
 from edge.journal import notify
 from edge.link.ledger import Ledger
 from edge.link.orders import Order
@@ -49,7 +48,7 @@ from edge.reporter import Reporter, Standalone
 from edge.sight import Sight
 from edge.site import Content
 from edge.ties import Ties, tied
-from edge.uplink import fingerprint, make_link, open_link
+from edge.uplink import made_of, make_link, open_link
 from edge.vision.camera import open_camera
 from edge.vision.gpu_verdicts import GpuVerdicts
 from edge.vision.loop import picture
@@ -95,7 +94,7 @@ class Daemon:
         )
         self.member = self._membership(ties) if ties else None
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
-        self._link_files = fingerprint(config.mqtt)
+        self._link_made_of = made_of(config, ties)
         self.meter = Meter(
             lambda: self.sight.grabber.delivered, lambda vitals: self.link.set_vitals(vitals), self._tell
         )
@@ -278,13 +277,13 @@ class Daemon:
     def _adopt(self, config: Config) -> None:
         """Put another configuration in force; not on main. Raises ConfigError: none of it is."""
         before = self._config
-        files = fingerprint(config.mqtt)
+        parts = made_of(config, self._ties)
         link = self.link
-        if config.mqtt != before.mqtt or files != self._link_files:
+        if config.mqtt != before.mqtt or parts != self._link_made_of:
             link = make_link(config, self._ties, self.ledger, self._ack_keys, self._ack_refused)
         with self.sight.adopting(config):
             self.access.adopt(config)
-        self._config, self._link_files = config, files
+        self._config, self._link_made_of = config, parts
         self.attendant.rule_by(*_rules(config))
         self.faces.adopt(config)
         if self.member is not None:
@@ -359,13 +358,11 @@ def build(
     tell_doord_lock(Path(config.socket).parent / "lines", specs)
     source = open_camera if open_source is None else _always(open_source)
     ties = tied(config)
-    whole = partial(with_broker, joined=ties.joined if ties else None)
-    again = None if reread is None else (lambda: whole(reread()))
     gpu = GpuVerdicts(config.models, Path(config.state_dir))
     try:
         with ExitStack() as unfinished:
             unfinished.callback(gpu.close)  # what ends with an exception did not die of a GPU
-            daemon = Daemon(whole(config), lines, source, gpu, inputs, signals, ties=ties, reread=again)
+            daemon = Daemon(config, lines, source, gpu, inputs, signals, ties=ties, reread=reread)
             unfinished.pop_all()
         return daemon
     except LineError:  # a reader's lines

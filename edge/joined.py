@@ -1,28 +1,32 @@
 """A door that is part of a site: what `doord join` puts into `<state_dir>/site` and the daemon reads.
 
-bundle.sealed     the whole bundle, under the gallery's key
-ca.pem, door.pem, door.key    for the broker: OpenSSL reads certificates from files only
+bundle.sealed     the whole bundle, under the gallery's key; what the broker is shown is in it alone
+tuf/              what was published, as signed
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from edge.acting import as_owner
-from edge.config import Config, MqttConfig, TlsConfig
+from edge.config import Config, MqttConfig
 from edge.disk import StateLock, make_private_folder, remove_durably, seal, unseal, write_atomically
 from edge.errors import ConfigError, GalleryError
-from edge.keys import key_of
+from edge.keys import broker_login, key_of
+from edge.link.broker import Login, Pem, Tls
 from edge.link.bundle import MAX_BYTES, DoorBundle, decode_bundle, encode_bundle
 
-_PEM = ("ca.pem", "door.pem", "door.key")  # the broker's CA, the door's certificate and key
+FORMAT = 2
+"""Of the folder. 1 had what the broker is shown beside the bundle too, the key in plain."""
+_OF_FORMAT_1 = ("door.key", "door.pem", "ca.pem")
+_BUNDLE = "bundle.sealed"
 _BOUND_TO = b"doord bundle 1"
 
 
@@ -39,10 +43,12 @@ class Joined:
         return self.folder / "tuf"
 
     @property
-    def mqtt(self) -> MqttConfig:
-        """The site's broker."""
-        tls = TlsConfig(*(str(self.folder / name) for name in _PEM))
-        return MqttConfig(self.bundle.broker_host, self.bundle.broker_port, tls)
+    def login(self) -> Login:
+        """The site's broker, and what it is shown."""
+        bundle, where = self.bundle, self.folder / _BUNDLE
+        parts = {"ca": bundle.ca, "certificate": bundle.certificate, "its key": bundle.certificate_key}
+        tls = Tls(*(Pem(f"{where}: {name}", text) for name, text in parts.items()))
+        return Login(MqttConfig(bundle.broker_host, bundle.broker_port), tls)
 
 
 def site_folder(config: Config) -> Path:
@@ -52,7 +58,7 @@ def site_folder(config: Config) -> Path:
 
 def is_joined(config: Config) -> bool:
     """Whether this door is part of a site. Asks for no key."""
-    return (site_folder(config) / "bundle.sealed").exists()
+    return (site_folder(config) / _BUNDLE).exists()
 
 
 def read_joined(config: Config) -> Joined | None:
@@ -64,22 +70,38 @@ def read_joined(config: Config) -> Joined | None:
     """
     folder = site_folder(config)
     try:
-        sealed = (folder / "bundle.sealed").read_bytes()
+        sealed = (folder / _BUNDLE).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise GalleryError(f"{folder}: {error.strerror}") from None
-    where = str(folder / "bundle.sealed")
+    where = str(folder / _BUNDLE)
     bundle = decode_bundle(unseal(key_of(config).key(), sealed, _BOUND_TO, where), where)
     _check(bundle, config, where)
     return Joined(folder, bundle)
 
 
-def with_broker(config: Config, joined: Joined | None) -> Config:
-    """The configuration with the site's broker, unless it names one itself."""
-    if joined is None or config.mqtt is not None:
-        return config
-    return msgspec.structs.replace(config, mqtt=joined.mqtt)
+def broker_of(config: Config, joined: Joined | None) -> Login | None:
+    """The broker that is configured, else the site's, and what it is shown; None: neither.
+
+    Raises:
+        ConfigError: what the configuration names can't be read.
+    """
+    if config.mqtt is not None:
+        return broker_login(config.mqtt)
+    return joined.login if joined else None
+
+
+def forget_plain_key(folder: Path) -> None:
+    """Remove what an older doord left beside the bundle, the key first. Raises GalleryError."""
+    try:
+        for name in _OF_FORMAT_1:
+            if os.path.lexists(folder / name):
+                remove_durably(folder / name)
+    except OSError as error:
+        raise GalleryError(
+            f"{folder / name}: {error.strerror}: it is no longer used, and can't be removed"
+        ) from None
 
 
 def join(config: Config, path: Path) -> Joined:
@@ -103,17 +125,15 @@ def join(config: Config, path: Path) -> Joined:
             raise GalleryError(f"{folder}: this door is part of a site already: doord leave")
         keys = key_of(config)
         keys.create(config.gallery_path)
-        texts = (bundle.ca, bundle.certificate, bundle.certificate_key)
         try:
             if before is None and folder.exists():  # left by a leave that was cut short: another site's
                 shutil.rmtree(folder)
             make_private_folder(folder)
-            for name, text in zip(_PEM, texts, strict=True):
-                write_atomically(folder / name, text.encode())
             sealed = seal(keys.key(), encode_bundle(bundle), _BOUND_TO)
-            write_atomically(folder / "bundle.sealed", sealed)  # last: from here on the door is joined
+            write_atomically(folder / _BUNDLE, sealed)  # from here on the door is joined
         except OSError as error:
             raise GalleryError(f"{folder}: {error.strerror}") from None
+        forget_plain_key(folder)
     return Joined(folder, bundle)
 
 
@@ -130,7 +150,7 @@ def leave(config: Config) -> None:
         raise GalleryError(f"{folder}: this door is part of no site")
     with as_owner(config), StateLock(Path(config.state_dir)):
         try:
-            remove_durably(folder / "bundle.sealed")  # first: from here on the door stands alone
+            remove_durably(folder / _BUNDLE)  # first: from here on the door stands alone
             shutil.rmtree(folder)
         except OSError as error:
             raise GalleryError(f"{folder}: {error.strerror}") from None

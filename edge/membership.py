@@ -22,6 +22,7 @@ from securesystemslib.signer import Key
 from edge.access import lacking_schedule
 from edge.config import Config
 from edge.errors import ConfigError, DoordError, GalleryError, LinkError
+from edge.joined import broker_of
 from edge.link import wire
 from edge.link.commands import Accepted, CommandDesk
 from edge.link.downlink import Downlink
@@ -101,7 +102,7 @@ class Membership:
 
         Args:
             ties: the door's own.
-            config: with the site's broker.
+            config: what is configured.
             clock: by which what is published and ordered expires.
             model: id and dimension of the embedder that runs here; None: none does.
             apply: puts content in force in memory.
@@ -117,7 +118,7 @@ class Membership:
         self._tell = tell
         self._config = config
         self._monotonic = monotonic
-        self._link = _downlink(config, self)
+        self._link = _downlink(config, ties, self)
         self._source = Source(self._link)
         bundle = ties.joined.bundle
         key = bundle.key_encryption_key
@@ -323,12 +324,12 @@ class NoDownlink(NoFetch):
         """Nothing."""
 
 
-def _downlink(config: Config, member: Membership) -> Downlink | NoDownlink:
-    if config.mqtt is None:
-        return NoDownlink()
+def _downlink(config: Config, ties: Ties, member: Membership) -> Downlink | NoDownlink:
     try:
-        topics = wire.Topics(config.site, config.door_id)
-        return Downlink(config.mqtt, topics, member.news, member.take)
+        login = broker_of(config, ties.joined)
+        if login is None:
+            return NoDownlink()
+        return Downlink(login, wire.Topics(config.site, config.door_id), member.news, member.take)
     except ConfigError as error:
         log.error("no gallery and no commands of the site: %s; mend it and restart", error)
         return NoDownlink()

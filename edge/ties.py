@@ -11,7 +11,7 @@ from securesystemslib.signer import CryptoSigner, Signer
 
 from edge.config import Config
 from edge.errors import ConfigError, GalleryError
-from edge.joined import Joined, read_joined, signing_key
+from edge.joined import Joined, forget_plain_key, read_joined, signing_key
 from edge.link import dsse, orders, wire
 from edge.link.counters import next_epoch
 from edge.link.orders import Attestation, Reply
@@ -61,5 +61,9 @@ def tied(config: Config) -> Ties | None:
         return None
     if joined is None or key is None:
         return None
+    try:
+        forget_plain_key(joined.folder)
+    except GalleryError as error:
+        log.warning("site: %s", error)
     epoch = next_epoch(Path(config.state_dir) / "starts")
     return Ties(joined, Voice(config.site, config.door_id, epoch, CryptoSigner(key)))

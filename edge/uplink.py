@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from securesystemslib.signer import Key
 
 from edge import __version__
-from edge.config import Config, MqttConfig
+from edge.config import Config
 from edge.errors import ConfigError
+from edge.joined import broker_of
 from edge.link import wire
 from edge.link.acks import AckDesk
+from edge.link.broker import Login
 from edge.link.discovery import announce
 from edge.link.mqtt import MqttLink
 from edge.link.port import Events, Link, NullLink
@@ -47,38 +47,32 @@ def make_link(
     """The link, not started.
 
     Args:
-        config: with the site's broker.
-        ties: of a joined door.
+        config: what is configured.
+        ties: of a joined door, whose site has a broker.
         ledger: what is sent.
         ack_keys: by key id, those of the site's collector now.
         refused: told why an ack of the collector was.
 
     Raises:
-        ConfigError: a certificate, key or password file can't be used.
+        ConfigError: a certificate, its key or a password can't be used.
     """
-    if config.mqtt is None:
+    login = broker_of(config, ties.joined if ties else None)
+    if login is None:
         return NullLink()
-    acks = None
-    if config.mqtt.acks == "collector" and ties is not None:
+    mqtt, acks = login.mqtt, None
+    if mqtt.acks == "collector" and ties is not None:
         acks = AckDesk(config.site, config.door_id, ledger, ack_keys, refused)
-    elif config.mqtt.acks == "collector":
+    elif mqtt.acks == "collector":
         log.error("mqtt.acks: collector: this door is part of no site; what the broker takes is delivered")
     attest = ties.voice.attest if ties else None
-    topics, home = wire.Topics(config.site, config.door_id), config.mqtt.home_assistant
-    told = announce(topics, __version__, config.mqtt.heartbeat_s) if home else None
-    return MqttLink(config.mqtt, topics, ledger, config.simulation, attest, acks, told)
+    topics = wire.Topics(config.site, config.door_id)
+    told = announce(topics, __version__, mqtt.heartbeat_s) if mqtt.home_assistant else None
+    return MqttLink(login, topics, ledger, config.simulation, attest, acks, told)
 
 
-def fingerprint(mqtt: MqttConfig | None) -> tuple[str, ...]:
-    """What a link is made of beside its configuration: digests of its files. Another one, another link."""
-    if mqtt is None:
-        return ()
-    tls = (mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls else ()
-    return tuple(_digest(Path(name)) for name in (*tls, mqtt.password_file) if name)
-
-
-def _digest(path: Path) -> str:
+def made_of(config: Config, ties: Ties | None) -> Login | str | None:
+    """What a link would be made of now: another one, another link. A text: why there can't be one."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return error.strerror or "unreadable"
+        return broker_of(config, ties.joined if ties else None)
+    except ConfigError as error:
+        return str(error)

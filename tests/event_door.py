@@ -19,6 +19,7 @@ from signing import keys_of
 from edge.config import MqttConfig
 from edge.link import wire
 from edge.link.acks import AckDesk
+from edge.link.broker import Login
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 from edge.recorder import Recorder
@@ -41,9 +42,9 @@ def recorded(folder: Path) -> list[int]:
 def run(folder: Path, port: int, count: int, rate: float) -> None:
     ledger = Ledger(folder / "events.db")
     desk = AckDesk("hq", "front", ledger, lambda: keys_of(COLLECTOR), lambda why: print(why, flush=True))
-    config = MqttConfig(host="127.0.0.1", port=port)
+    login = Login(MqttConfig(host="127.0.0.1", port=port))
     topics = wire.Topics("hq", "front")
-    link = MqttLink(config, topics, ledger, simulation=True, acks=desk, retry_s=(0.1, 0.5))
+    link = MqttLink(login, topics, ledger, simulation=True, acks=desk, retry_s=(0.1, 0.5))
     recorder = Recorder(ledger, lambda: SETTING, lambda: None, link.wake)
     begin = 1 + max([-1, *acted(folder), *recorded(folder)])
     act_on = os.open(folder / "acted", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

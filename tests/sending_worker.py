@@ -14,6 +14,7 @@ from edge.admin.keystore import signer_of
 from edge.config import MqttConfig
 from edge.link import outbox, wire
 from edge.link.acks import AckDesk
+from edge.link.broker import Login
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 
@@ -27,8 +28,8 @@ if __name__ == "__main__":
     ledger.open()
     public = signer_of(key.read_text(), str(key)).public_key
     acks = AckDesk("hq", "front", ledger, lambda: {public.keyid: public}, print)
-    config, topics = MqttConfig(host="127.0.0.1", port=port), wire.Topics("hq", "front")
-    link = MqttLink(config, topics, ledger, simulation=True, acks=acks, retry_s=(0.05, 0.2))
+    login, topics = Login(MqttConfig(host="127.0.0.1", port=port)), wire.Topics("hq", "front")
+    link = MqttLink(login, topics, ledger, simulation=True, acks=acks, retry_s=(0.05, 0.2))
     link.start()
     while ledger.head.seq < count:
         stamp = wire.Stamp.of(time.time(), os.urandom(10))

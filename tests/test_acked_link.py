@@ -14,6 +14,7 @@ from signing import AT, keys_of, new_signer
 from edge.config import MqttConfig
 from edge.link import dsse, orders, wire
 from edge.link.acks import AckDesk
+from edge.link.broker import Login
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 
@@ -30,8 +31,8 @@ class Scene:
         self.ledger.open()
         self.told: list[str] = []
         desk = AckDesk("hq", "front", self.ledger, lambda: keys_of(COLLECTOR), self.told.append)
-        config = MqttConfig(host="127.0.0.1", port=broker.port)
-        self.link = MqttLink(config, TOPICS, self.ledger, simulation=True, acks=desk, retry_s=(0.05, 0.1))
+        login = Login(MqttConfig(host="127.0.0.1", port=broker.port))
+        self.link = MqttLink(login, TOPICS, self.ledger, simulation=True, acks=desk, retry_s=(0.05, 0.1))
         self.link.start()
         wait_until(lambda: self.link.connected, "the link is connected")
 

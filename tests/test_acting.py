@@ -14,9 +14,9 @@ from repository import Repository
 
 from edge.acting import as_owner
 from edge.config import load_config
-from edge.errors import GalleryKeyError
+from edge.errors import ConfigError, GalleryKeyError
 from edge.joined import join
-from edge.keys import key_of
+from edge.keys import broker_credentials, broker_login, key_of
 from edge.tools.doctor import door, link
 from edge.tools.doctor.patient import Patient
 
@@ -72,17 +72,53 @@ def test_root_is_root_again_afterwards(site):
     assert (os.geteuid(), os.getegid(), os.getgroups()) == (0, 0, groups)
 
 
-def test_a_key_that_is_a_credential_is_there_while_root_acts(site, tmp_path, monkeypatch):
-    kept = tmp_path / "kept"
-    kept.write_bytes(b"ab" * 32 + b"\n")
-    monkeypatch.setattr("edge.acting._KEPT", kept)
+def credentials_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a systemd before 250 has them: none is sealed."""
+    monkeypatch.setattr("edge.acting._KEPT", tmp_path / "credstore")
     monkeypatch.setattr("edge.acting._SEALED", tmp_path / "none")
+    (tmp_path / "credstore").mkdir(mode=0o700)
+    return tmp_path / "credstore"
+
+
+def test_a_key_that_is_a_credential_is_there_while_root_acts(site, tmp_path, monkeypatch):
+    credentials_in(tmp_path, monkeypatch).joinpath("doord.gallery.key").write_bytes(b"ab" * 32 + b"\n")
     config = load_config(site.path)
     with as_owner(config):
         folder = Path(os.environ["CREDENTIALS_DIRECTORY"])
         assert key_of(config).key() == bytes.fromhex("ab" * 32)
     assert "CREDENTIALS_DIRECTORY" not in os.environ
     assert not folder.exists()
+
+
+def test_of_the_broker_s_credentials_root_gets_those_that_are_asked_for(site, tmp_path, monkeypatch):
+    folder = credentials_in(tmp_path, monkeypatch)
+    for name, content in (("gallery.key", "ab" * 32), ("broker.password", "secret\n"), ("other", "x")):
+        (folder / f"doord.{name}").write_text(content)
+    site.config["mqtt"] = {"host": "b", "username": "door", "password_file": "credential:broker.password"}
+    site.write()
+    config = load_config(site.path)
+    with as_owner(config, broker_credentials(config)):
+        given = Path(os.environ["CREDENTIALS_DIRECTORY"])
+        assert sorted(path.name for path in given.iterdir()) == ["broker.password", "gallery.key"]
+        assert {path.stat().st_uid for path in (given, *given.iterdir())} == {OWNER.pw_uid}
+        assert broker_login(config.mqtt).password == "secret"
+    with as_owner(config), pytest.raises(ConfigError, match="no such credential"):
+        broker_login(config.mqtt)
+
+
+def test_doctor_reads_the_broker_s_password_as_the_service_does(site, tmp_path, monkeypatch):
+    folder = credentials_in(tmp_path, monkeypatch)
+    site.config["mqtt"] = {"host": "b", "username": "door", "password_file": "credential:broker.password"}
+    site.write()
+    patient = Patient(load_config(site.path), site.path)
+    with pytest.raises(
+        ConfigError, match=r"mqtt\.password_file: credential:broker\.password: expected a cred"
+    ):
+        link.broker(patient)
+    assert "note: mqtt.password_file: credential:broker.password" in site.doord("check-config").stdout
+    (folder / "doord.broker.password").write_text("secret\n")
+    assert link.broker_flaw(patient.config) is None
+    assert link._broker(patient.config).password == "secret"
 
 
 def test_root_who_tries_the_door_by_hand_is_told_how_before_he_leaves_files_of_his_own(site, tmp_path):
@@ -95,8 +131,7 @@ def test_root_who_tries_the_door_by_hand_is_told_how_before_he_leaves_files_of_h
 
 def kept_as_credential(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
     """As deploy/install leaves a door: its key is root's, and no more where it was."""
-    monkeypatch.setattr("edge.acting._KEPT", (tmp_path / "state/gallery.key").rename(tmp_path / "kept"))
-    monkeypatch.setattr("edge.acting._SEALED", tmp_path / "none")
+    (tmp_path / "state/gallery.key").rename(credentials_in(tmp_path, monkeypatch) / "doord.gallery.key")
     return Patient(load_config(site.path), site.path)
 
 
@@ -113,14 +148,14 @@ def test_doctor_knows_the_broker_and_the_site_of_a_door_whose_key_is_a_credentia
     bundle = Published(Repository()).bundle(1883, **pem)
     join(load_config(site.path), joined_bundle_file(bundle, tmp_path / "front.door"))
     patient = kept_as_credential(site, tmp_path, monkeypatch)
-    assert link._broker(patient.config).port == 1883
+    assert link._broker(patient.config).mqtt.port == 1883
     assert link.news(patient).detail == "nothing of site hq is in force yet"
 
 
 def test_a_credential_that_can_not_be_decrypted_is_named(site, tmp_path, monkeypatch):
-    (tmp_path / "sealed").write_bytes(b"x")
-    monkeypatch.setattr("edge.acting._SEALED", tmp_path / "sealed")
-    with pytest.raises(GalleryKeyError, match="sealed"), as_owner(load_config(site.path)):
+    (tmp_path / "doord.gallery.key").write_bytes(b"x")
+    monkeypatch.setattr("edge.acting._SEALED", tmp_path)
+    with pytest.raises(GalleryKeyError, match=r"doord\.gallery\.key"), as_owner(load_config(site.path)):
         pass
 
 

@@ -8,6 +8,7 @@ from test_mqtt import HEALTHY, QUICK, TOPICS, connected, details, errors, event,
 
 from edge.config import MqttConfig
 from edge.link import wire
+from edge.link.broker import Login
 from edge.link.discovery import announce
 from edge.link.mqtt import MqttLink
 from edge.link.vitals import Vitals
@@ -43,7 +44,7 @@ def announcing(tmp_path):
     made: list[MqttLink] = []
 
     def make(port: int) -> MqttLink:
-        ledger, settings = opened(tmp_path / "events.db"), MqttConfig(host="127.0.0.1", port=port)
+        ledger, settings = opened(tmp_path / "events.db"), Login(MqttConfig(host="127.0.0.1", port=port))
         made.append(MqttLink(settings, TOPICS, ledger, True, announcement=ANNOUNCED, retry_s=QUICK))
         made[-1].start()
         return made[-1]

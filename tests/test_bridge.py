@@ -18,6 +18,7 @@ from scripted_door import ScriptedDoor
 from signing import keys_of, new_signer
 from site_broker import Guest, site_broker
 
+from edge import keys
 from edge.admin import bridge, lock_entity
 from edge.admin.bridge_files import BridgeFolder, revoke_bridge, write_bridge_files
 from edge.admin.doors import Revoked, add_door, kept_topics, retire_door
@@ -124,7 +125,7 @@ def tls_of(folder: Path, bundle: DoorBundle) -> ssl.SSLContext:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
-    return tls_context(TlsConfig(*(str(folder / name) for name in files)))
+    return tls_context(keys.tls_of(TlsConfig(*(str(folder / name) for name in files))))
 
 
 @pytest.fixture

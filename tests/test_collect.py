@@ -27,6 +27,7 @@ from edge.admin.store import EventStore, Finding
 from edge.errors import AdminError, LinkError
 from edge.link import dsse, orders, outbox, wire
 from edge.link.acks import AckDesk
+from edge.link.broker import Login
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 from edge.link.orders import Ack
@@ -278,7 +279,7 @@ def a_door_that_waits_for_acks(folder: Path, broker: Broker, roster: FixedRoster
     ledger.append_all([(a_notice(str(number)), None) for number in range(100)])
     ledger.delivered(50)
     acks = AckDesk("hq", "front", ledger, lambda: keys_of(roster.signer), print)
-    link = MqttLink(roster.mqtt, wire.Topics("hq", "front"), ledger, simulation=True, acks=acks)
+    link = MqttLink(Login(roster.mqtt), wire.Topics("hq", "front"), ledger, simulation=True, acks=acks)
     link.start()
     try:
         yield ledger

@@ -26,6 +26,7 @@ from edge.config import (
 )
 from edge.door_config import ContactConfig
 from edge.errors import LinkError, ModelError
+from edge.keys import broker_login
 from edge.link.ledger import Ledger
 from edge.link.topics import Topics
 from edge.tools import broker_trial
@@ -443,7 +444,7 @@ def test_a_broker_with_tls_is_reached_and_its_rules_are_tried(unit, tmp_path, au
         )
         assert link.access_rules(patient(unit, tmp_path, mqtt=mqtt)).verdict == "ok"
         with pytest.raises(LinkError, match=r"door/back/fence: (refused|written, and nothing came back)"):
-            broker_trial.echo(mqtt, Topics("hq", "back"))
+            broker_trial.echo(broker_login(mqtt), Topics("hq", "back"))
     found = link.certificates(patient(unit, tmp_path, mqtt=mqtt))
     assert (found.verdict, "front.pem ends on" in found.detail) == ("warn", True)  # they last a day
     with pytest.raises(LinkError, match="nothing listens there"):

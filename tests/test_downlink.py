@@ -21,8 +21,10 @@ from repository import DoorFiles, Mirror, Repository, site_content
 
 from edge.config import MqttConfig, TlsConfig
 from edge.errors import GalleryError, LinkError, PayloadError
+from edge.keys import broker_login
 from edge.link import downlink as module
 from edge.link import wire
+from edge.link.broker import Login
 from edge.link.downlink import MAX_COMMAND_BYTES, MAX_PACKET_BYTES, Downlink, Received
 from edge.link.fetch import MAX_TARGET_BYTES
 
@@ -54,7 +56,7 @@ def links(heard: Heard) -> Iterator[Callable[..., Downlink]]:
 
     def make(port: int, topics: wire.Topics = TOPICS, **config: object) -> Downlink:
         settings = MqttConfig(host="127.0.0.1", port=port, **config)
-        link = Downlink(settings, topics, heard.on_news, heard.commands.append, QUICK)
+        link = Downlink(broker_login(settings), topics, heard.on_news, heard.commands.append, QUICK)
         made.append(link)
         link.start()
         return link
@@ -222,7 +224,7 @@ def test_a_flood_of_commands_while_one_is_acted_on_is_counted_and_not_kept(broke
         acting.set()
         done.wait(15)
 
-    link = Downlink(MqttConfig(host="127.0.0.1", port=broker.port), TOPICS, heard.on_news, act, QUICK)
+    link = Downlink(Login(MqttConfig("127.0.0.1", broker.port)), TOPICS, heard.on_news, act, QUICK)
     link.start()
     connected(link)
     try:

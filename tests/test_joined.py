@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from broker import Authority, Broker, tls_conf, wait_until
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -28,8 +29,11 @@ from edge.disk import FileKey, StateLock, seal
 from edge.errors import ConfigError, GalleryBusy, GalleryError
 from edge.identity.credentials import Cards, Credential
 from edge.identity.rights import Limits, Permitted, Rights, SubjectRights
-from edge.joined import is_joined, join, leave, read_joined, site_folder, with_broker
+from edge.joined import broker_of, is_joined, join, leave, read_joined, site_folder
+from edge.link.broker import Login
 from edge.link.bundle import DoorBundle, decode_bundle, encode_bundle
+from edge.link.downlink import Downlink
+from edge.link.topics import Topics
 from edge.ties import tied
 from edge.values import Deny, Gallery, Reason
 
@@ -58,11 +62,56 @@ def test_a_joined_door_knows_its_site_and_its_broker(bundle, file, tmp_path):
     join(config, file)
     joined = read_joined(config)
     assert joined.bundle == bundle
-    mqtt = with_broker(config, joined).mqtt
-    assert (mqtt.host, mqtt.port) == ("127.0.0.1", 1883)
-    assert Path(mqtt.tls.ca).read_text() == "the ca"
-    assert Path(mqtt.tls.cert).read_text() == "the certificate"
-    assert Path(mqtt.tls.key).read_text() == "the key"
+    login = broker_of(config, joined)
+    assert (login.mqtt.host, login.mqtt.port, login.password) == ("127.0.0.1", 1883, None)
+    parts = login.tls.ca, login.tls.certificate, login.tls.key
+    assert [part.text for part in parts] == ["the ca", "the certificate", "the key"]
+    assert "the key" not in repr(login)
+
+
+def test_a_joined_door_keeps_one_file_and_no_key_in_plain(file, tmp_path):
+    folder = join(configured(tmp_path), file).folder
+    assert [path.name for path in folder.iterdir()] == ["bundle.sealed"]
+
+
+def test_a_joined_door_shows_the_broker_its_certificate_though_no_file_has_its_key(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    paths = (authority.path, *authority.issue("front"))
+    with Broker(tmp_path / "broker", *tls_conf(authority)) as broker:
+        texts = dict(zip(PEM, (path.read_text() for path in paths), strict=True))
+        bundle = Published(Repository()).bundle(broker.port, **texts)
+        for path in paths:
+            path.unlink()
+        config = configured(tmp_path)
+        join(config, joined_bundle_file(bundle, tmp_path / "front.door"))
+        login = broker_of(config, read_joined(config))
+        link = Downlink(login, Topics("hq", "front"), lambda: None, lambda _: None, (0.05, 0.1))
+        link.start()
+        wait_until(lambda: link.connected, "the broker takes the certificate")
+        link.close()
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    assert b"PRIVATE KEY" not in kept
+
+
+def test_what_an_older_doord_left_in_plain_goes_at_the_next_start_and_at_a_join(file, tmp_path):
+    config = configured(tmp_path)
+    folder = join(config, file).folder
+    for again in (tied, lambda config: join(config, file)):
+        for name in ("ca.pem", "door.pem", "door.key"):
+            (folder / name).write_text(PEM["certificate_key"])
+        assert read_joined(config) is not None  # a command that only looks removes nothing
+        assert (folder / "door.key").exists()
+        again(config)
+        assert [path.name for path in folder.iterdir()] == ["bundle.sealed"]
+        assert broker_of(config, read_joined(config)).tls.key.text == "the key"
+
+
+def test_a_key_in_plain_that_can_not_be_removed_is_told_and_the_door_works(file, tmp_path, caplog):
+    config = configured(tmp_path)
+    (join(config, file).folder / "door.key").mkdir()  # as on a disk that only reads: it stays
+    assert tied(config) is not None
+    assert "door.key: " in caplog.text
+    assert "can't be removed" in caplog.text
 
 
 def test_what_was_joined_with_can_be_read_by_nobody_else_and_not_without_the_key(bundle, file, tmp_path):
@@ -82,7 +131,7 @@ def test_what_was_joined_with_can_be_read_by_nobody_else_and_not_without_the_key
 
 def test_a_broker_in_the_configuration_is_used_instead_of_the_sites(file, tmp_path):
     config = configured(tmp_path, "mqtt: {host: broker.example, port: 1}")
-    assert with_broker(config, join(config, file)).mqtt == config.mqtt
+    assert broker_of(config, join(config, file)) == Login(config.mqtt)
 
 
 def test_another_doors_file_is_refused(file, tmp_path):

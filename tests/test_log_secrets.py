@@ -20,6 +20,8 @@ from fakes_access import FakeWedge
 from test_joined_door import Office, a_vector, an_office, face
 from test_journal import Journald
 
+from edge.config import load_config
+from edge.joined import read_joined
 from edge.message_ids import MESSAGE_IDS
 
 # long enough to stand nowhere by chance: ids, clocks and hexadecimal digits are full of short numbers
@@ -170,7 +172,8 @@ def secrets_of(office: Office, vectors: dict[str, np.ndarray]) -> Iterator[tuple
     keys["gallery"] = (state / "gallery.key").read_bytes()
     for name, key in keys.items():
         yield from ((f"key {name}", spelling) for spelling in spellings(key))
-    for pem in (state / "site" / "door.key").read_text(), published.bundle().signing_key:
+    bundle = read_joined(load_config(office.door.path)).bundle
+    for pem in bundle.certificate_key, bundle.signing_key:
         yield from (("private key", line) for line in pem.splitlines() if "-----" not in line)
     for subject, vector in vectors.items():
         for kind in ("<f4", "<f2"):

@@ -19,6 +19,7 @@ from lying_broker import CONNACK, LyingBroker, packet
 
 from edge.config import MqttConfig, TlsConfig
 from edge.errors import ConfigError
+from edge.keys import broker_login
 from edge.link import broker as link_broker
 from edge.link import wire
 from edge.link.ledger import Ledger
@@ -60,7 +61,7 @@ def links(tmp_path):
     def make(port: int, host: str = "127.0.0.1", **config) -> MqttLink:
         settings = MqttConfig(host=host, port=port, **config)
         ledger = opened(tmp_path / "events.db")
-        link = MqttLink(settings, TOPICS, ledger, simulation=True, retry_s=QUICK)
+        link = MqttLink(broker_login(settings), TOPICS, ledger, simulation=True, retry_s=QUICK)
         made.append(link)
         link.start()
         return link
@@ -166,8 +167,8 @@ from edge.link import wire
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
 topics = wire.Topics("berlin", "front")
-config = MqttConfig(host="127.0.0.1", port=int(sys.argv[1]))
-link = MqttLink(config, topics, Ledger(Path(sys.argv[2])), simulation=True)
+access = link_broker.Login(MqttConfig(host="127.0.0.1", port=int(sys.argv[1])))
+link = MqttLink(access, topics, Ledger(Path(sys.argv[2])), simulation=True)
 link.start()
 time.sleep(60)
 """
@@ -421,6 +422,10 @@ def pem(folder: Path) -> dict[str, str]:
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     junk = folder / "junk.pem"
     junk.write_bytes(os.urandom(100))
+    empty, torn = folder / "empty.pem", folder / "torn.pem"
+    empty.touch()
+    text = authority.path.read_text()
+    torn.write_text(text + text[: len(text) // 2] + "\n-----END CERTIFICATE-----\n")
     return {
         "ca": str(authority.path),
         "cert": str(certificate),
@@ -428,6 +433,8 @@ def pem(folder: Path) -> dict[str, str]:
         "other": str(authority.issue("other")[1]),
         "locked": str(locked),
         "junk": str(junk),
+        "empty": str(empty),
+        "torn": str(torn),
         "none": str(folder / "none.pem"),
     }
 
@@ -435,20 +442,31 @@ def pem(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("ca", "cert", "key", "message"),
     [
-        ("none", "", "", "mqtt.tls.ca: .*none.pem: expected certificates.* No such file"),
-        ("junk", "", "", "mqtt.tls.ca: .*junk.pem: expected certificates"),
-        ("ca", "none", "key", "mqtt.tls: .*none.pem.* No such file"),
-        ("ca", "junk", "key", "mqtt.tls: .*junk.pem"),
-        ("ca", "cert", "other", "mqtt.tls: .*KEY_VALUES_MISMATCH|mqtt.tls: .*key values mismatch"),
-        ("ca", "cert", "locked", "mqtt.tls: .*unencrypted"),
+        ("none", "", "", "mqtt.tls.ca: .*none.pem: No such file"),
+        ("junk", "", "", "mqtt.tls.ca: .*junk.pem: expected certificates in PEM, got: "),
+        ("empty", "", "", "mqtt.tls.ca: .*empty.pem: expected certificates in PEM, got an empty text"),
+        ("torn", "", "", "mqtt.tls.ca: .*torn.pem: expected certificates in PEM, got: "),
+        ("ca", "none", "key", "mqtt.tls.cert: .*none.pem.* No such file"),
+        ("ca", "junk", "key", "mqtt.tls.cert: .*junk.pem"),
+        ("ca", "cert", "other", "mqtt.tls.key: .*KEY_VALUES_MISMATCH|mqtt.tls.key: .*key values mismatch"),
+        ("ca", "cert", "locked", "mqtt.tls.key: .*unencrypted"),
     ],
 )
 def test_a_bad_certificate_file_is_a_bad_configuration(tmp_path, ca, cert, key, message):
     files = {"": "", **pem(tmp_path)}
     tls = TlsConfig(ca=files[ca], cert=files[cert], key=files[key])
     with pytest.raises(ConfigError, match=message) as caught:
-        MqttLink(MqttConfig(host="localhost", tls=tls), TOPICS, Ledger(tmp_path / "events.db"), True)
+        broker_login(MqttConfig(host="localhost", tls=tls)).tls_context()
     assert "\n" not in str(caught.value)
+
+
+def test_a_ca_file_has_one_authority_or_several_and_comments_in_any_letters(tmp_path):
+    names = [Authority(tmp_path / name).path for name in ("one", "two")]
+    text = b"".join(b"# \xe4 \xc3\xa4\n" + name.read_bytes() for name in names)
+    (tmp_path / "both.pem").write_bytes(text)
+    tls = TlsConfig(ca=str(tmp_path / "both.pem"))
+    context = broker_login(MqttConfig(host="localhost", tls=tls)).tls_context()
+    assert context.cert_store_stats()["x509_ca"] == 2  # those, and none of the system's
 
 
 @pytest.mark.parametrize(
@@ -461,7 +479,7 @@ def test_a_bad_password_file_is_a_bad_configuration(tmp_path, content, message):
         path.write_bytes(content)
     settings = MqttConfig(host="localhost", username="door", password_file=str(path))
     with pytest.raises(ConfigError, match=rf"mqtt.password_file: .*password: .*{message}"):
-        MqttLink(settings, TOPICS, Ledger(tmp_path / "events.db"), True)
+        broker_login(settings)
 
 
 def test_a_door_without_a_broker_says_so_once_and_takes_everything(caplog):

@@ -18,6 +18,7 @@ from types import ModuleType
 
 import pytest
 
+from edge import joined
 from edge.identity import sealing, shards, store
 from edge.link import bundle, ledger
 
@@ -33,13 +34,13 @@ import wheels  # noqa: E402
 from system import Refused  # noqa: E402
 from targets import TARGETS  # noqa: E402
 
-# of the number: the formats of what lies sealed in the state directory, and a digest of its tables
-STATE = {1: ((1, 1, 1, 1), "4954fbda31acf1c4")}
+# of the number: the formats of what lies in the state directory, and a digest of its tables
+STATE = {2: ((1, 1, 1, 1, 2), "4954fbda31acf1c4")}
 
 
 def test_the_package_says_another_state_format_when_a_file_of_the_state_has_one() -> None:
     """A rollback restores the state's copy only where the numbers differ: raise debian_files.STATE_FORMAT."""
-    formats = (store.FORMAT, sealing.FORMAT, shards.FORMAT, bundle.FORMAT)
+    formats = (store.FORMAT, sealing.FORMAT, shards.FORMAT, bundle.FORMAT, joined.FORMAT)
     tables = hashlib.sha256(repr((store._SCHEMA, ledger._TABLES)).encode()).hexdigest()[:16]
     assert STATE[debian_files.STATE_FORMAT] == (formats, tables)
 

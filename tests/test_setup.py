@@ -520,6 +520,16 @@ def test_a_broker_that_is_no_longer_wanted_goes_with_its_tls():
     assert ask_all(talk, before, Found())["mqtt"] == {"host": "old", "port": 8883}
 
 
+def test_a_broker_s_password_is_asked_for_by_its_place_and_goes_with_the_name():
+    answers = {**ANSWERS, "camera": "0", "broker": "b", "broker_ca": "none"}
+    talk, _ = terminal(**answers, broker_user="front", broker_password="credential:broker.password")
+    data = ask_all(talk, {}, Found())
+    kept = {"username": "front", "password_file": "credential:broker.password"}
+    assert data["mqtt"] == {"host": "b", "port": 8883, **kept}
+    talk, _ = terminal(**answers, broker_user="none")
+    assert ask_all(talk, data, Found())["mqtt"] == {"host": "b", "port": 8883}
+
+
 @pytest.mark.parametrize(
     ("driver", "capabilities", "device", "is_camera"),
     [

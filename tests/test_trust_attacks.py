@@ -21,6 +21,7 @@ from tuf.api.metadata import MetaFile
 from edge.config import MqttConfig
 from edge.errors import GalleryError, GalleryExpired, GalleryRollback, GallerySignatureError
 from edge.link import wire
+from edge.link.broker import Login
 from edge.link.downlink import Downlink
 from edge.link.fetch import Fetch
 
@@ -76,8 +77,8 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
         yield Scene(site, site, lambda: None, tmp_path)
         return
     with Broker(tmp_path / "broker", "set_tcp_nodelay true") as broker:
-        config = MqttConfig(host="127.0.0.1", port=broker.port)
-        link = Downlink(config, wire.Topics("hq", "front"), lambda: None, lambda _: None, (0.05, 0.1))
+        login = Login(MqttConfig(host="127.0.0.1", port=broker.port))
+        link = Downlink(login, wire.Topics("hq", "front"), lambda: None, lambda _: None, (0.05, 0.1))
         link.start()
         mirror = Mirror(site, broker.port)
         wait_until(lambda: link.connected, "the link is connected")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from targets import GLIBC, ROOT, Target
 
-STATE_FORMAT = 1  # of all files in /var/lib/doord together; tests/test_package.py says when to raise it
+STATE_FORMAT = 2  # of all files in /var/lib/doord together; tests/test_package.py says when to raise it
 MAINTAINER = "doord <doord@localhost>"
 _PACKAGES = {  # what wheels link to beside each other, and who has it
     "libc.so.6": f"libc6 (>= {GLIBC})",

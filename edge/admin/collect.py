@@ -25,6 +25,7 @@ from edge.admin.status import SILENT_S
 from edge.admin.store import EventStore, Finding
 from edge.errors import AdminError, GalleryError, LinkError, PayloadError
 from edge.journal import notify
+from edge.keys import broker_login
 from edge.link import broker, dsse, orders, wire
 from edge.link.client import BoundedClient
 
@@ -113,7 +114,8 @@ class Collector:
         self._now = now_utc
         config = roster.mqtt
         self._where = f"broker {config.host}:{config.port}"
-        self._tls = broker.tls_context(config.tls) if config.tls else None
+        self._login = broker_login(config)
+        self._tls = self._login.tls_context()
         self._inbox: queue.Queue[_Item] = queue.Queue()
         self._doors: dict[str, KnownDoor] = roster.doors()
         self._intake = Intake(store, roster.site, keep_days)
@@ -297,10 +299,9 @@ class Collector:
             log.error("%s", what)
 
     def _new_client(self) -> BoundedClient:
-        config = self._roster.mqtt
-        password = broker.password(config)
+        login = self._login
         return BoundedClient(
-            self._store.client, config, self._tls, password, _MAX_PACKET_BYTES, manual_ack=True
+            self._store.client, login.mqtt, self._tls, login.password, _MAX_PACKET_BYTES, manual_ack=True
         )
 
     def _listen(self, session: _Session) -> None:

@@ -21,6 +21,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import MqttConfig
 from edge.errors import LinkError
+from edge.keys import broker_login
 from edge.link import broker
 from edge.link.client import BoundedClient
 
@@ -173,9 +174,9 @@ class Conversation:
 
     def _new_client(self) -> BoundedClient:
         config = self._config
-        tls = broker.tls_context(config.tls) if config.tls else None
+        login = broker_login(config)
         name = f"doord-admin-{secrets.token_hex(8)}"
-        client = BoundedClient(name, config, tls, broker.password(config), _MAX_PACKET_BYTES)
+        client = BoundedClient(name, config, login.tls_context(), login.password, _MAX_PACKET_BYTES)
         inbox = self._inbox
 
         def answered(what: Literal["CONNECT", "SUBSCRIBE", "PUBLISH"], mid: int, reason: Any) -> None:

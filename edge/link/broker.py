@@ -1,17 +1,18 @@
-"""How to reach the broker: TLS, the password, pauses, and what to tell when it can't be reached."""
+"""How to reach the broker: what it is shown, TLS, pauses, and what to tell when it can't be reached."""
 
 from __future__ import annotations
 
 import math
+import os
 import random
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from edge.config import MqttConfig, TlsConfig
+from edge.config import MqttConfig
 from edge.errors import ConfigError
 
 CONNECT_S = 5.0  # TCP, then TLS; each
@@ -20,44 +21,75 @@ ALIVE_S = 10.0  # in a pause a watchdog hears of the thread this often
 STEADY_S = 10.0  # a connection that lasted this long ends the backing off
 
 
-def tls_context(tls: TlsConfig) -> ssl.SSLContext:
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """Certificates, or a key, as text in PEM."""
+
+    where: str  # it was read from, for messages
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What TLS with the broker is made of. `certificate` and `key` are this client's; None: it has none."""
+
+    ca: Pem | None  # None: the system's authorities
+    certificate: Pem | None = None
+    key: Pem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The broker, and what it is shown: all read, wherever it was kept. Another one, another link."""
+
+    mqtt: MqttConfig
+    tls: Tls | None = None  # None: plain TCP
+    password: str | None = field(default=None, repr=False)
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """None: plain TCP. Raises ConfigError."""
+        return tls_context(self.tls) if self.tls else None
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
     """TLS 1.2 or newer; the broker's certificate and name are checked.
 
     Raises:
-        ConfigError: a file is missing or is not what it should be.
+        ConfigError: a part is not what it should be.
     """
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(
-            f"mqtt.tls.ca: {tls.ca}: expected certificates in PEM, got: {_cause(error)}"
-        ) from error
+    context = ssl.create_default_context() if tls.ca is None else _believing(tls.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not tls.cert:
-        return context
-    try:
-        # the password: without one OpenSSL asks for it at the terminal
-        context.load_cert_chain(tls.cert, tls.key, password=lambda: "")
-    except (OSError, ValueError) as error:
-        expected = "expected a certificate and its unencrypted key in PEM"
-        raise ConfigError(f"mqtt.tls: {tls.cert}, {tls.key}: {expected}, got: {_cause(error)}") from error
+    if tls.certificate is not None and tls.key is not None:
+        _show(context, tls.certificate, tls.key)
     return context
 
 
-def password(config: MqttConfig) -> str | None:
-    """The first line of the password file. Raises ConfigError, which has nothing of its content."""
-    path = config.password_file
-    if not path:
-        return None
+def _believing(ca: Pem) -> ssl.SSLContext:
+    expected = f"{ca.where}: expected certificates in PEM, got"
+    if not ca.text.strip():  # by which ssl would mean the system's authorities
+        raise ConfigError(f"{expected} an empty text")
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"mqtt.password_file: {path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ConfigError(f"mqtt.password_file: {path}: expected UTF-8 text") from None
-    if not lines or not lines[0]:
-        raise ConfigError(f"mqtt.password_file: {path}: expected a password, got an empty first line")
-    return lines[0]
+        return ssl.create_default_context(cadata=_ascii(ca.text))
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"{expected}: {_cause(error)}") from error
+
+
+def _ascii(text: str) -> str:
+    """Without a comment's letters, which OpenSSL would not take; PEM itself has none."""
+    return text.encode("ascii", "ignore").decode()
+
+
+def _show(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
+    """OpenSSL reads these from files only: one in memory, without a name, that is gone at once."""
+    try:
+        with os.fdopen(os.memfd_create("doord-tls"), "wb", buffering=0) as file:
+            file.write(f"{key.text}\n{certificate.text}\n".encode())
+            # the password: without one OpenSSL asks for it at the terminal
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        expected = "expected a certificate and its unencrypted key in PEM"
+        words = f"{certificate.where}; {key.where}: {expected}, got: {_cause(error)}"
+        raise ConfigError(words) from error
 
 
 def why_unreachable(error: Exception) -> str:

@@ -27,7 +27,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge.config import MqttConfig
 from edge.errors import LinkError, PayloadError
 from edge.journal import said
 from edge.link import broker, wire
@@ -143,25 +142,25 @@ class Downlink:
     """Gallery and commands from the broker. Port Fetch.
 
     Args:
-        config: broker, credentials, times.
+        login: the broker, and what it is shown.
         topics: the door's topics.
         on_news: after each connect, and when a new timestamp was published; in the link's thread.
         on_command: for each message on the command topic; in the link's thread.
         retry_s: shortest and longest pause between attempts to connect.
 
     Raises:
-        ConfigError: a certificate, key or password file is missing or is none.
+        ConfigError: a certificate or its key is none.
     """
 
     def __init__(
         self,
-        config: MqttConfig,
+        login: broker.Login,
         topics: wire.Topics,
         on_news: Callable[[], None],
         on_command: Callable[[Received], None],
         retry_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        self._config = config
+        self._config = config = login.mqtt
         self._topics = topics
         self._on_news = on_news
         self._on_command = on_command
@@ -169,8 +168,8 @@ class Downlink:
         self._timestamp = f"{topics.gallery}/{_TIMESTAMP}"
         self.dropped = 0  # commands that came while too many waited
         self._where = f"broker {config.host}:{config.port} (gallery, commands)"
-        self._tls = broker.tls_context(config.tls) if config.tls else None
-        self._password = broker.password(config)
+        self._tls = login.tls_context()
+        self._password = login.password
         self._stopping = threading.Event()
         self._session: _Session | None = None  # while subscribed
         self._said: set[str] = set()  # what was logged since the broker was last there

@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from paho.mqtt.client import MQTTMessage
 
 from edge import __version__
-from edge.config import MqttConfig
 from edge.errors import LinkError, PayloadError
 from edge.journal import said
 from edge.link import broker, wire
@@ -49,7 +48,7 @@ class MqttLink:
     """The door's link to its broker.
 
     Args:
-        config: broker, credentials, times.
+        login: the broker, and what it is shown.
         topics: the door's topics.
         ledger: where the events are.
         simulation: stands in every status.
@@ -59,12 +58,12 @@ class MqttLink:
         retry_s: shortest and longest pause between attempts to connect.
 
     Raises:
-        ConfigError: a certificate, key or password file is missing or is none.
+        ConfigError: a certificate or its key is none.
     """
 
     def __init__(
         self,
-        config: MqttConfig,
+        login: broker.Login,
         topics: wire.Topics,
         ledger: Events,
         simulation: bool,
@@ -73,7 +72,7 @@ class MqttLink:
         announcement: Announcement | None = None,
         retry_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        self._config = config
+        self._config = config = login.mqtt
         self._topics = topics
         self._ledger = ledger
         self._acks = acks
@@ -85,8 +84,8 @@ class MqttLink:
         self._vitals: Vitals | None = None
         self._retry_s = retry_s
         self._where = f"broker {config.host}:{config.port}"
-        self._tls = broker.tls_context(config.tls) if config.tls else None
-        self._password = broker.password(config)
+        self._tls = login.tls_context()
+        self._password = login.password
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._woken = False
         self._stopping = threading.Event()

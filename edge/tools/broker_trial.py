@@ -8,14 +8,13 @@ import socket
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from cryptography import x509
 
-from edge.config import MqttConfig, TlsConfig
 from edge.errors import LinkError
 from edge.link import broker
+from edge.link.broker import Login, Tls
 from edge.link.client import BoundedClient
 from edge.link.topics import Topics
 
@@ -53,10 +52,10 @@ class Reached:
     ends: datetime | None  # of the broker's own certificate
 
 
-def reach(mqtt: MqttConfig) -> Reached:
-    """Connect, and with TLS check who it is. Raises LinkError; ConfigError: a certificate file."""
+def reach(login: Login) -> Reached:
+    """Connect, and with TLS check who it is. Raises LinkError; ConfigError: a certificate."""
+    mqtt, context = login.mqtt, login.tls_context()
     where = f"{mqtt.host}:{mqtt.port}"
-    context = broker.tls_context(mqtt.tls) if mqtt.tls else None
     try:
         with socket.create_connection((mqtt.host, mqtt.port), broker.CONNECT_S) as plain:
             if context is None:
@@ -69,35 +68,36 @@ def reach(mqtt: MqttConfig) -> Reached:
         raise LinkError(f"broker {where}: {broker.why_unreachable(error)}") from error
 
 
-def terms(tls: TlsConfig) -> list[Term]:
-    """The certificates in the files. Raises LinkError: a file is none."""
+def terms(tls: Tls) -> list[Term]:
+    """The certificates. Raises LinkError: a text is none."""
     found = []
-    for path in (tls.ca, tls.cert):
-        if path:
+    for pem in (tls.ca, tls.certificate):
+        if pem is not None:
             try:
-                certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
-            except (OSError, ValueError) as error:
-                raise LinkError(f"{path}: expected certificates in PEM, got: {error}") from None
-            found += [Term(path, c.not_valid_before_utc, c.not_valid_after_utc) for c in certificates]
+                certificates = x509.load_pem_x509_certificates(pem.text.encode())
+            except ValueError as error:
+                raise LinkError(f"{pem.where}: expected certificates in PEM, got: {error}") from None
+            found += [Term(pem.where, c.not_valid_before_utc, c.not_valid_after_utc) for c in certificates]
     return found
 
 
-def echo(mqtt: MqttConfig, topics: Topics) -> None:
+def echo(login: Login, topics: Topics) -> None:
     """Write to the door's own fence topic and read it back, as another client than the daemon.
 
     So the broker's access rules are tried without an event or a command; nothing is retained.
 
     Raises:
         LinkError: not accepted, not permitted, or nothing came back.
-        ConfigError: a certificate or password file.
+        ConfigError: a certificate.
     """
+    mqtt = login.mqtt
     where = f"broker {mqtt.host}:{mqtt.port}"
     inbox: _Inbox = queue.SimpleQueue()
     client = BoundedClient(
         f"{topics.door}-doctor-{secrets.token_hex(4)}",
         mqtt,
-        broker.tls_context(mqtt.tls) if mqtt.tls else None,
-        broker.password(mqtt),
+        login.tls_context(),
+        login.password,
         _MAX_PACKET_BYTES,
     )
     _listen(client, inbox)

@@ -267,10 +267,12 @@ def goes_and_returns(life: Life) -> None:
     life.do("/srv/doord/install", code=0, says="armed: doord 0.1.0")
     life.note("its files deleted by hand: uninstalled, and installed again", "armed")
     life.do("mkdir", "/var/lib/doord-admin", code=0)
+    life.do("sh", "-c", "echo secret | /usr/lib/doord/credentials broker.password -", code=0)
     life.do("/srv/doord/uninstall", "--purge", code=0, says="/var/lib/doord-admin is still there")
     life.do("rmdir", "/var/lib/doord-admin", code=0)
     left = life.machine.run("sh", "-c", "find / -xdev -name '*doord*' -not -path '/srv/*' "
                             "-not -path '/var/log/*' -not -path '/tmp/*'").stdout  # fmt: skip
+    assert "credstore" not in left, left
     life.note("left after `uninstall --purge`", left.replace("\n", " ").strip() or "nothing")
     life.do("/srv/doord/install", code=0, says="It starts once it has a configuration")
     assert life.machine.show(UNIT, "ActiveState")["ActiveState"] == "inactive"
@@ -315,7 +317,7 @@ def lay_out(shared: Path) -> None:
         ("crashes", "0.1.4", crashes_after_ready), ("postinst", "0.1.5", postinst_fails),
     ):  # fmt: skip
         variant(base, shared / f"{name}.deb", version, edit)
-    variant(base, shared / "format.deb", "0.1.6", writes_another_format, {"Doord-State-Format": "2"})
+    variant(base, shared / "format.deb", "0.1.6", writes_another_format, {"Doord-State-Format": "another"})
     bare = shared / "bare.deb"
     variant(base, bare, "0.2.0", lambda root: shutil.rmtree(root / "usr/lib"))
     variant(bare, shared / "wrong-arch.deb", "0.2.0", None, {"Architecture": "arm64"})

@@ -23,6 +23,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 import msgspec  # noqa: E402
 import yaml  # noqa: E402
 from broker import Broker  # noqa: E402
+from broker_secrets import a_brokers_password_is_a_credential, a_joined_door_has_no_key_in_plain  # noqa: E402
 from door_site import PICTURES, clip  # noqa: E402
 from machine import Machine, wait_for, write_table  # noqa: E402
 
@@ -513,6 +514,8 @@ SCENARIOS: list[Callable[[Bench], None]] = [
     the_key_is_a_credential,
     a_cameras_decoder_shuts_itself_in,
     the_key_is_read_with_its_owners_rights,
+    a_brokers_password_is_a_credential,
+    a_joined_door_has_no_key_in_plain,
     the_sandbox_costs_no_speed,
     the_collector_runs_as_nobody,
     a_collector_that_hangs_is_started_again,

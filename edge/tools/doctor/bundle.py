@@ -24,9 +24,10 @@ import yaml
 
 from edge import __version__
 from edge.acting import as_owner
-from edge.config import Config, load_config, parse_config, shown_source
+from edge.config import Config, credential_name, load_config, parse_config, shown_source
 from edge.disk import write_atomically
 from edge.errors import ConfigError, DoordError
+from edge.keys import read_kept
 from edge.link.ledger_view import LedgerView
 from edge.strict import parse_yaml
 from edge.tools.doctor import machine
@@ -46,7 +47,7 @@ _STAND_IN = "site: none\ndoor_id: none\ndoor: {relay: {line: 0}}"  # with the st
 _WRITTEN_BY_HAND = ("config", "rights")
 _PLACES = re.compile(r"^(state_dir|rights_file|key_file)\s*:\s*[\"']?(/[^\"'#\s]+)", re.MULTILINE)
 _SAID = re.compile(r"\b(?:username|fpir_accepted_by)\s*:\s*[\"']?([^\"'#,}\n]+)")
-_PASSWORD_FILE = re.compile(r"\bpassword_file\s*:\s*[\"']?(/[^\"'#,}\s]+)")
+_PASSWORD_FILE = re.compile(r"\bpassword_file\s*:\s*[\"']?((?:/|credential:)[^\"'#,}\s]+)")
 _KEY = re.compile(r"^\s+([a-z0-9-]{1,32})\s*:", re.MULTILINE)
 _IN_URL = re.compile(r"//([^/@]*?:?([^/@:]*))@|\?(.*)")  # login, its password, query
 WHAT = {
@@ -165,9 +166,10 @@ def _learn_as_far_as_told(path: Path, known: _Known) -> None:
 
 
 def _learn_secrets(config: Config, paths: Sequence[str], known: _Known) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError, UnicodeDecodeError, DoordError), as_owner(config):
-            known.secrets |= set(Path(path).read_text().split())
+    for kept in paths:
+        names = filter(None, [credential_name(kept)])
+        with contextlib.suppress(OSError, UnicodeDecodeError, DoordError), as_owner(config, list(names)):
+            known.secrets |= set(read_kept("", kept).decode().split())
 
 
 def _learn(config: Config, known: _Known) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import datetime, timedelta, timezone
 
 from edge.acting import as_owner
-from edge.config import Config, MqttConfig
-from edge.joined import Joined, is_joined, read_joined, with_broker
-from edge.link.broker import password
+from edge.config import Config
+from edge.errors import DoordError
+from edge.joined import Joined, broker_of, is_joined, read_joined
+from edge.keys import broker_credentials
+from edge.link.broker import Login
 from edge.link.fetch import NoFetch
 from edge.link.ledger_view import LedgerView
 from edge.link.topics import Topics
@@ -22,18 +25,29 @@ _MANY_WAIT = 1000
 _SOON = timedelta(days=2)
 
 
-def _broker(config: Config) -> MqttConfig | None:
-    with as_owner(config):
-        return with_broker(config, read_joined(config)).mqtt
+def _broker(config: Config) -> Login | None:
+    """Read as the service reads it. Raises ConfigError, GalleryError."""
+    with as_owner(config, broker_credentials(config)):
+        return broker_of(config, read_joined(config))
+
+
+def broker_flaw(config: Config) -> str | None:
+    """Why what the configuration has the broker shown can't be read; None: it can, or only root can tell."""
+    if os.geteuid() != 0 or config.mqtt is None:
+        return None
+    try:
+        _broker(config)
+    except DoordError as error:
+        return str(error)
+    return None
 
 
 def broker(patient: Patient) -> Said:
     """Does it answer, and is it the right one?"""
-    mqtt = _broker(patient.config)
-    if mqtt is None:
+    login = _broker(patient.config)
+    if login is None:
         return note("none configured: events stay in the log of this door")
-    password(mqtt)
-    reached = broker_trial.reach(mqtt)
+    reached = broker_trial.reach(login)
     if reached.tls is None:
         cure = "mqtt.tls, and a broker that asks for client certificates: deploy/mosquitto"
         return warn(f"{reached.where} answers, without TLS: who can listen there reads who enters", cure)
@@ -42,13 +56,13 @@ def broker(patient: Patient) -> Said:
 
 
 def certificates(patient: Patient) -> Said:
-    """How long do this door's files hold?"""
-    mqtt = _broker(patient.config)
-    if mqtt is None or mqtt.tls is None:
+    """How long do this door's certificates hold?"""
+    login = _broker(patient.config)
+    if login is None or login.tls is None:
         return note("none are used")
     cure = "of a site: doord admin door add, and doord join here; else new files of whoever signed these"
     now = datetime.now(timezone.utc)
-    terms = broker_trial.terms(mqtt.tls)
+    terms = broker_trial.terms(login.tls)
     if not terms:
         return note("none of its own: the system's authorities vouch for the broker")
     flaws = "; ".join(flaw for term in terms if (flaw := term.flaw(now)))
@@ -61,10 +75,10 @@ def certificates(patient: Patient) -> Said:
 def access_rules(patient: Patient) -> Said:
     """May the door write and read its own topics?"""
     config = patient.config
-    mqtt = _broker(config)
-    if mqtt is None:
+    login = _broker(config)
+    if login is None:
         return note("no broker, no rules")
-    broker_trial.echo(mqtt, Topics(config.site, config.door_id))
+    broker_trial.echo(login, Topics(config.site, config.door_id))
     return ok("the door's own topic was written and read back")
 
 
@@ -81,7 +95,7 @@ def events(patient: Patient) -> Said:
     words = f"{head.seq} so far, the last {min(_TAIL, head.seq)} verified"
     if flaw is not None:
         return fail(f"event {flaw.seq} {flaw.what}", "doord log verify; keep the file: somebody wrote to it")
-    if waiting > _MANY_WAIT and _broker(config) is not None:
+    if waiting > _MANY_WAIT and (config.mqtt is not None or is_joined(config)):
         return warn(f"{words}; {waiting} wait for the broker", "parts broker and acl; mqtt.acks: collector?")
     return ok(f"{words}; {waiting} not delivered")
 

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from edge.config import Config
+from edge.config import Config, credential_name
 from edge.joined import site_folder
 from edge.tools.doctor.finding import Said, fail, note, ok, warn
 from edge.tools.doctor.host import Mount
@@ -130,14 +130,16 @@ def _state_flaws(config: Config) -> list[str]:
 
 
 def _key_flaws(config: Config) -> list[str]:
-    tls = config.mqtt.tls if config.mqtt else None
-    secrets = [config.key_path, site_folder(config) / "door.key"]
-    secrets += [Path(tls.key)] if tls and tls.key else []
-    secrets += [Path(config.mqtt.password_file)] if config.mqtt and config.mqtt.password_file else []
+    kept = [config.kept.get(key, "") for key in ("mqtt.tls.key", "mqtt.password_file")]
+    secrets = [config.key_path, *(Path(one) for one in kept if one and credential_name(one) is None)]
     modes = {path: _mode(path) for path in secrets}
-    return [
+    found = [
         f"{path}: others may read it ({mode:04o})" for path, mode in modes.items() if mode and mode & 0o007
     ]
+    plain = site_folder(config) / "door.key"
+    if _mode(plain) is not None:
+        found.append(f"{plain}: a key in plain that an older doord left: systemctl restart doord removes it")
+    return found
 
 
 def _mode(path: Path) -> int | None:

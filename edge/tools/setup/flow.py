@@ -22,7 +22,8 @@ from edge.door.chips import list_chips
 from edge.door.lines import claim_door
 from edge.errors import ConfigError, DoordError, LineError, ModelError
 from edge.identity.match import expected_fpir
-from edge.joined import read_joined, with_broker
+from edge.joined import broker_of, read_joined
+from edge.keys import broker_credentials
 from edge.link.topics import Topics
 from edge.ports import CameraSource
 from edge.tools import broker_trial
@@ -201,15 +202,15 @@ def _latency(
 def _broker(config: Config) -> list[Outcome]:
     """Reached, its certificates, its access rules."""
     try:
-        with as_owner(config):
-            mqtt = with_broker(config, read_joined(config)).mqtt
-        if mqtt is None:
+        with as_owner(config, broker_credentials(config)):
+            login = broker_of(config, read_joined(config))
+        if login is None:
             return [untested("broker", "none is configured")]
-        reached = broker_trial.reach(mqtt)
+        reached = broker_trial.reach(login)
         outcomes = [passed("broker", f"{reached.where} answers, {reached.tls or 'without TLS'}")]
-        if mqtt.tls is not None:
-            outcomes.append(_certificates(broker_trial.terms(mqtt.tls)))
-        broker_trial.echo(mqtt, Topics(config.site, config.door_id))
+        if login.tls is not None:
+            outcomes.append(_certificates(broker_trial.terms(login.tls)))
+        broker_trial.echo(login, Topics(config.site, config.door_id))
         return [*outcomes, passed("access rules", "the door's own topic was written and read back")]
     except DoordError as error:
         return [failed("broker", str(error))]

@@ -17,6 +17,10 @@ from edge.tools.setup.devices import Camera
 from edge.tools.setup.talk import Talk
 
 _NONE = "none"
+_GOES_WITH = {
+    "mqtt.tls.cert": "mqtt.tls.key",
+    "mqtt.username": "mqtt.password_file",
+}  # without the first no second
 _STAND_IN: tuple[tuple[str, object], ...] = (("site", "hq"), ("door_id", "front"), ("door.relay.line", 0))
 
 
@@ -113,7 +117,14 @@ QUESTIONS: tuple[Question, ...] = (
         "broker_ca", "mqtt.tls.ca", "Broker: file of its CA, or none: no TLS", _said(_NONE), "mqtt.host"
     ),
     Question("broker_cert", "mqtt.tls.cert", "This door's certificate, or none", _said(_NONE), "mqtt.tls.ca"),
-    Question("broker_key", "mqtt.tls.key", "Its key", only_if="mqtt.tls.cert"),
+    Question("broker_key", "mqtt.tls.key", "Its key: file, or credential:NAME", only_if="mqtt.tls.cert"),
+    Question("broker_user", "mqtt.username", "User name at the broker, or none", _said(_NONE), "mqtt.host"),
+    Question(
+        "broker_password",
+        "mqtt.password_file",
+        "Its password: file, or credential:NAME (README, Keys)",
+        only_if="mqtt.username",
+    ),
 )
 
 KEYS: dict[str, str] = {question.key: question.words for question in QUESTIONS} | {
@@ -183,6 +194,8 @@ def _answered(question: Question, data: Data, value: object) -> Data:
         section, _, last = question.path.rpartition(".")
         if last in ("line", "host", "ca"):
             return put(data, section, None)
+    if value is None and question.path in _GOES_WITH:
+        data = put(data, _GOES_WITH[question.path], None)
     return put(data, question.path, value)
 
 
