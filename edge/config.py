@@ -170,9 +170,9 @@ class TlsConfig(_Section, frozen=True):
 
 
 class MqttConfig(_Section, frozen=True):
-    """The broker."""
+    """The broker, and how it is spoken to. Without a `host` it is the site's, of a joined door."""
 
-    host: Annotated[str, Meta(pattern=r"^[^\s/]{1,253}\Z")]
+    host: Annotated[str, Meta(pattern=r"^[^\s/]{0,253}\Z")] = ""
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
     tls: TlsConfig | None = None
     username: str = ""
@@ -348,7 +348,14 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
         found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))
     if config.mqtt and config.mqtt.password_file and not config.mqtt.username:
         found.append(("mqtt.username", "a name beside password_file", ""))
+    if config.mqtt and not config.mqtt.host and _names_a_broker(config.mqtt):
+        found.append(("mqtt.host", "a broker beside its port, tls or username", "none"))
     return found + _reader_contradictions(config)
+
+
+def _names_a_broker(mqtt: MqttConfig) -> bool:
+    """Whether it says something that is the site's where the broker is."""
+    return mqtt.port != MqttConfig().port or mqtt.tls is not None or bool(mqtt.username)
 
 
 def _reader_contradictions(config: Config) -> list[tuple[str, str, object]]:

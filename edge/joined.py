@@ -76,10 +76,19 @@ def read_joined(config: Config) -> Joined | None:
 
 
 def with_broker(config: Config, joined: Joined | None) -> Config:
-    """The configuration with the site's broker, unless it names one itself."""
-    if joined is None or config.mqtt is not None:
+    """The configuration with the site's broker, unless it names one itself.
+
+    What it says of how a broker is spoken to (`acks`, `heartbeat_s` ...) holds for the site's too.
+    """
+    if config.mqtt is not None and config.mqtt.host:
         return config
-    return msgspec.structs.replace(config, mqtt=joined.mqtt)
+    if joined is None:
+        return msgspec.structs.replace(config, mqtt=None)
+    theirs = joined.mqtt
+    if config.mqtt is not None:
+        where = {"host": theirs.host, "port": theirs.port, "tls": theirs.tls}
+        theirs = msgspec.structs.replace(config.mqtt, **where)
+    return msgspec.structs.replace(config, mqtt=theirs)
 
 
 def join(config: Config, path: Path) -> Joined:

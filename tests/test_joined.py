@@ -85,6 +85,15 @@ def test_a_broker_in_the_configuration_is_used_instead_of_the_sites(file, tmp_pa
     assert with_broker(config, join(config, file)).mqtt == config.mqtt
 
 
+def test_what_a_joined_door_is_told_of_its_events_holds_at_the_sites_broker(bundle, file, tmp_path):
+    config = configured(tmp_path, "mqtt: {acks: collector, heartbeat_s: 30, home_assistant: false}")
+    joined = join(config, file)
+    mqtt = with_broker(config, joined).mqtt
+    assert (mqtt.acks, mqtt.heartbeat_s, mqtt.home_assistant) == ("collector", 30, False)
+    assert (mqtt.host, mqtt.port, mqtt.tls) == ("127.0.0.1", 1883, joined.mqtt.tls)
+    assert with_broker(config, None).mqtt is None  # alone it has no broker
+
+
 def test_another_doors_file_is_refused(file, tmp_path):
     with pytest.raises(ConfigError, match="expected door back of site hq as configured, got door front"):
         join(configured(tmp_path, door="back"), file)
