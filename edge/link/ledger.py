@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from edge.disk import connect_to_database, create_database, transaction, write_atomically
+from edge.disk import connect_to_database, create_database, make_durable, transaction, write_atomically
 from edge.errors import LedgerDamaged, LedgerError
 from edge.link import wire
 from edge.link.chain import Flaw
@@ -150,6 +150,22 @@ class Ledger:
                 self._write_chain(connection, head)
         self._after_commit(head, len(rows))
         return [Stored(row[0], row[3]) for row in rows]
+
+    def settle(self) -> None:
+        """Bring onto the disk, once more, all that can be read.
+
+        After a commit that failed it may be in the kernel's memory alone, and the next fdatasync says
+        nothing of that (fsync(2), EIO). So it is written again, into the database, and the log begins anew.
+
+        Raises:
+            LedgerError: not now; nothing is sure yet.
+        """
+        with ledger_faults(self._path):
+            busy, *_ = self._writable().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise LedgerError(f"{self._path}: somebody reads, so its log can't begin anew")
+            make_durable([self._path.with_name(f"{self._path.name}-wal")])
+        self._in_log = 0
 
     def prune(
         self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event], steady: bool = True
