@@ -98,6 +98,8 @@ def _wanted(options: argparse.Namespace) -> Wanted:
     times = {
         name: moment(getattr(options, name), now) for name in ("since", "until") if hasattr(options, name)
     }
+    if len(times) == len(("since", "until")) and times["since"] > times["until"]:
+        raise LogError(f"--since: expected a time before --until {times['until']}, got {times['since']}")
     return Wanted(**times, door=getattr(options, "door", None), kinds=frozenset(getattr(options, "kind", ())))
 
 

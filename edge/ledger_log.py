@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.errors import LogError
 from edge.link.chain import Flaw
 from edge.link.ledger_view import LedgerView
 from edge.log_view import Entry, Wanted, takes
@@ -65,5 +66,6 @@ class LedgerLog:
 
     def verify(self, door: str | None) -> Iterator[tuple[str, Flaw | None]]:
         """The door's one chain."""
-        if door in (None, self._door):
-            yield self._door, self._view.verify()
+        if door not in (None, self._door):
+            raise LogError(f"door {door!r:.60}: expected {self._door}, whose log this is, or --store")
+        yield self._door, self._view.verify()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from events import BEGAN, DAY_S, a_notice, details_told, edit, gap_event, numbers_of, rows_of, tamper, told
 
@@ -252,6 +254,27 @@ def copied(thousand, path) -> Path:
 def test_an_edited_record_is_named(copied, seq, change):
     edit(copied, seq, change)
     assert flaw_of(copied) == seq
+
+
+@pytest.mark.parametrize("seq", RECORDS)
+@pytest.mark.parametrize("filed", ["id = substr(id, 2)", "at = '2020-01-01T00:00:00.000Z'", "at = 7"])
+def test_a_record_that_was_filed_elsewhere_is_named(copied, seq, filed):
+    """By the time it lies under it is deleted for its age, by the id it is found."""
+    tamper(copied, (f"UPDATE events SET {filed} WHERE seq = ?", (seq,)))
+    assert flaw_of(copied) == seq
+
+
+def test_events_of_a_later_doord_break_no_chain(path):
+    """Its version was taken back; what it wrote stays."""
+    later = {"kind": "DoorPainted", "colour": "green", "detail": ["in", "parts"]}
+    sent, head = [], wire.GENESIS
+    for changes in ({}, later, {}):
+        payload, after = wire.number(a_notice(), head)
+        payload = msgspec.json.encode(msgspec.json.decode(payload) | changes)
+        head = wire.ChainHead(after.seq, hashlib.sha256(payload).hexdigest())
+        sent.append((head.seq, payload))
+    assert first_flaw(sent, head) is None
+    assert first_flaw([*sent[:1], (2, sent[1][1] + b" "), *sent[2:]], head).seq == 2
 
 
 @pytest.mark.parametrize("seq", RECORDS)
@@ -554,9 +577,9 @@ def test_a_record_without_bytes_is_damage_to_every_reader(path):
     rotten._connection.close()
     rotten._connection = sqlite3.connect(":memory:")
     rotten._connection.executescript(
-        "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, payload BLOB);"
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, at TEXT, payload BLOB);"
         "CREATE TABLE chain (seq INTEGER, prev TEXT, cursor INTEGER);"
-        f"INSERT INTO events VALUES (2, 'x', NULL); INSERT INTO chain VALUES (2, '{'0' * 64}', 0);"
+        f"INSERT INTO events VALUES (2, 'x', 'x', NULL); INSERT INTO chain VALUES (2, '{'0' * 64}', 0);"
     )
     for read in (rotten.verify, lambda: rotten.verify(1), lambda: rotten.after(0, 9), lambda: rotten.find(2)):
         with pytest.raises(LedgerDamaged, match="record 2 has no bytes"):
