@@ -171,6 +171,11 @@ def test_follow_tells_each_event_as_it_comes(ledger, tmp_path):
     opened.open()
     opened.append(wire.notice("Started", "", stamp(40), SETTING))
     assert b"Started" in process.stdout.readline()
+    opened.keep_head()
+    opened.set_aside("damaged")
+    opened.open()
+    opened.append(wire.notice("LedgerDamaged", "", stamp(41), SETTING))
+    assert b"LedgerDamaged" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE_S) == 130
     opened.close()

@@ -277,7 +277,7 @@ def test_a_broker_that_is_not_there_is_told_once_and_found_when_it_comes(tmp_pat
     assert errors(caplog) == [f"{where}: nothing listens there; tried again for ever, the door works on"]
     with broker:
         connected(link)
-        assert caplog.messages.count(f"{where}: connected") == 1
+        wait_until(lambda: caplog.messages.count(f"{where}: connected") == 1, "it is said once")
         wait_until(lambda: "front/event" in broker.log, "the early event arrives")
         link.close()
 

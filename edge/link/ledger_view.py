@@ -17,10 +17,10 @@ from edge.disk import connect_to_database
 from edge.errors import GalleryError, LedgerDamaged, LedgerError, PayloadError
 from edge.link import wire
 from edge.link.chain import Flaw, Linked, Record, decode_partly, first_flaw
+from edge.link.kept_head import read_head
 from edge.link.port import Stored
 
 APPLICATION_ID = 0x646F6C31  # "dol1"
-_HEAD_MAX_BYTES = 1024
 R = TypeVar("R", bound="tuple[object, ...]")
 
 
@@ -41,24 +41,6 @@ def ledger_faults(path: Path) -> Iterator[None]:
         raise LedgerDamaged(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from error
-
-
-def head_path(path: Path) -> Path:
-    """Where the head is kept beside the ledger `path`, so that it outlives it: `events.head`."""
-    return path.with_suffix(".head")
-
-
-def read_head(path: Path) -> wire.ChainHead | None:
-    """What `head_path(path)` says; None: no such file. Raises LedgerError: it can't be read."""
-    try:
-        with head_path(path).open("rb") as file:
-            return wire.decode_head(file.read(_HEAD_MAX_BYTES))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LedgerError(f"{head_path(path)}: {error.strerror}") from error
-    except PayloadError as error:
-        raise LedgerError(f"{head_path(path)}: {error}") from error
 
 
 class LedgerView:

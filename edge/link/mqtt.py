@@ -356,6 +356,7 @@ class MqttLink:
 
     def _status(self, state: Literal["online", "offline", "stopped"]) -> wire.Status:
         online = state == "online"
+        waiting = max(0, self._ledger.head.seq - self._ledger.cursor)
         return wire.Status(
             state=state,
             connected_at=self._connected_at,
@@ -369,7 +370,7 @@ class MqttLink:
             simulation=self._simulation,
             events_lost=self._health.events_lost,
             ledger_fault=self._health.ledger_fault,
-            vitals=replace(self._vitals, queue=self._outbox.unsent) if self._vitals and online else None,
+            vitals=replace(self._vitals, queue=waiting) if self._vitals and online else None,
         )
 
     def _say_goodbye(self, until: float) -> None:
