@@ -105,6 +105,8 @@ def test_show_goes_by_time_and_kind(doord, ledger, tmp_path):
     assert [line.split()[2] for line in out.splitlines()] == ["10", "11", "12"]
     _, out, _ = doord("log", "show", "--kind", "AccessDenied", "--kind", "Started", *here(tmp_path))
     assert [line.split()[2] for line in out.splitlines()] == ["31"]
+    _, out, err = doord("log", "show", "--kind", "AccesDenied", *here(tmp_path))
+    assert (out, err) == ("", "doord: note: --kind 'AccesDenied': no kind that this doord writes\n")
     assert doord("log", "show", "--since", "soon", *here(tmp_path))[0] == 2
     assert doord("log", "show", "--door", "back", *here(tmp_path))[1] == ""
     code, _, err = doord("log", "show", "--since", "1h", "--until", "2h", *here(tmp_path))

@@ -12,7 +12,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -378,6 +378,7 @@ _EVENTS: dict[str, type[Event]] = {
     "AccessDenied": Denied,
     "EventsDropped": Dropped,
 }  # every other kind is a Notice
+KINDS = dict.fromkeys((*_EVENTS, *get_args(NoticeKind))).keys()
 
 
 def decode_event(payload: bytes) -> Event:
