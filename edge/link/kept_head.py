@@ -69,8 +69,8 @@ class HeadFile:
         place = (words + _digest(words)).ljust(_PLACE_BYTES)
         number, self._next = self._next, None  # after a failure nothing in the file is relied on
         if number is None or not self._path.exists():
-            write_atomically(self._path, 2 * place)
-            self._next = 0
+            write_atomically(self._path, place)  # the other place comes with the next head
+            self._next = 1
             return
         handle = os.open(self._path, os.O_WRONLY)
         try:
