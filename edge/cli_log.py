@@ -20,7 +20,7 @@ from edge.config import DEFAULT_PATH, Config
 from edge.errors import LogError, PayloadError
 from edge.ledger_log import LedgerLog
 from edge.link.details import Details, decode_details
-from edge.link.wire import decode_event
+from edge.link.wire import KINDS, decode_event
 from edge.log_view import Entry, Log, Wanted, as_csv, as_json, lines, moment
 from edge.why import explain
 
@@ -98,6 +98,10 @@ def _wanted(options: argparse.Namespace) -> Wanted:
     times = {
         name: moment(getattr(options, name), now) for name in ("since", "until") if hasattr(options, name)
     }
+    if len(times) == len(("since", "until")) and times["since"] > times["until"]:
+        raise LogError(f"--since: expected a time before --until {times['until']}, got {times['since']}")
+    for kind in sorted({*getattr(options, "kind", ())} - KINDS):  # not refused: a later doord may write it
+        sys.stderr.write(f"doord: note: --kind {kind!r:.60}: no kind that this doord writes\n")
     return Wanted(**times, door=getattr(options, "door", None), kinds=frozenset(getattr(options, "kind", ())))
 
 

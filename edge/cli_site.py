@@ -27,7 +27,8 @@ def _join(options: argparse.Namespace) -> int:
     say(f"note: {options.file} holds this door's keys: delete it now")
     if config.gallery_path.exists():
         say("note: who was enrolled on this door alone is no longer let in; `doord leave` brings that back")
-    for key, given in (("rights_file", config.rights_file), ("mqtt", config.mqtt)):
+    own_broker = config.mqtt.host if config.mqtt else ""
+    for key, given in (("rights_file", config.rights_file), ("mqtt", own_broker)):
         if given:
             theirs = (
                 "is used instead of the site's" if key == "mqtt" else "is not used: rights come from the site"

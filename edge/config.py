@@ -21,6 +21,11 @@ from edge.door_config import Chip, Line, Wiring, contradictions, line_contradict
 from edge.door_config import DoorConfig as DoorConfig
 from edge.door_config import RelayConfig as RelayConfig
 from edge.errors import ConfigError
+from edge.mqtt_config import GALLERY_KEY as GALLERY_KEY
+from edge.mqtt_config import MqttConfig as MqttConfig
+from edge.mqtt_config import TlsConfig as TlsConfig
+from edge.mqtt_config import credential_name as credential_name
+from edge.mqtt_config import mqtt_contradictions
 from edge.strict import Section as _Section
 from edge.strict import convert, parse_yaml
 from edge.values import DISTANCE_CEILING, ID
@@ -161,44 +166,6 @@ class ReadersConfig(_Section, frozen=True):
     wiegand: WiegandConfig | None = None
 
 
-_CREDENTIAL = "credential:"
-Kept = Annotated[
-    str, Meta(pattern=rf"^({_CREDENTIAL}[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}|(?!{_CREDENTIAL}).*)\Z")
-]
-"""Where something is kept that is read when it is used: a file, or `credential:NAME`, one of systemd's."""
-GALLERY_KEY = "gallery.key"
-"""The key of all that is sealed on the door: of that name a file in `state_dir`, or a credential."""
-
-
-def credential_name(kept: str) -> str | None:
-    """Of which credential `kept` speaks; None: of a file."""
-    return kept[len(_CREDENTIAL) :] if kept.startswith(_CREDENTIAL) else None
-
-
-class TlsConfig(_Section, frozen=True):
-    """TLS for the broker. `cert` and `key` are this door's client certificate."""
-
-    ca: Kept  # PEM; empty: the system's authorities
-    cert: Kept = ""
-    key: Kept = ""
-
-
-class MqttConfig(_Section, frozen=True):
-    """The broker."""
-
-    host: Annotated[str, Meta(pattern=r"^[^\s/]{1,253}\Z")]
-    port: Annotated[int, Meta(ge=1, le=65535)] = 8883
-    tls: TlsConfig | None = None
-    username: str = ""
-    password_file: Kept = ""
-    keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30
-    heartbeat_s: Annotated[float, Meta(ge=1, le=3600)] = 60
-    home_assistant: bool = True  # the door's sensors are announced to it
-    # what ends the sending of an event: that the broker has it, which a broker's crash may undo, or
-    # that the site's collector has stored it
-    acks: Literal["puback", "collector"] = "puback"
-
-
 class EventsConfig(_Section, frozen=True):
     """How long the door keeps its events. What either bound drops, an event says."""
 
@@ -264,16 +231,6 @@ class Config(_Section, frozen=True):
     def tuning_path(self) -> Path:
         """What was recorded and fitted to tune presentation-attack detection to this door."""
         return Path(self.state_dir) / "pad.sealed"
-
-    @property
-    def kept(self) -> dict[str, str]:
-        """What is read for the broker, and where it is kept, by key."""
-        if self.mqtt is None:
-            return {}
-        tls = self.mqtt.tls or TlsConfig(ca="")
-        kept = {"tls.ca": tls.ca, "tls.cert": tls.cert, "tls.key": tls.key}
-        kept["password_file"] = self.mqtt.password_file
-        return {f"mqtt.{key}": where for key, where in kept.items() if where}
 
     @property
     def wiring(self) -> Wiring:
@@ -367,14 +324,7 @@ def _contradictions(config: Config) -> list[tuple[str, str, object]]:
     delegate = config.models.delegate
     if config.models.delegate_options and not delegate.startswith("/"):
         found.append(("models.delegate", "the path of a library beside delegate_options", delegate))
-    tls = config.mqtt.tls if config.mqtt else None
-    if tls and bool(tls.cert) != bool(tls.key):
-        found.append(("mqtt.tls.cert", "cert and key together", tls.cert or "no cert"))
-    if config.mqtt and config.mqtt.password_file and not config.mqtt.username:
-        found.append(("mqtt.username", "a name beside password_file", ""))
-    for path, kept in config.kept.items():
-        if credential_name(kept) == GALLERY_KEY:
-            found.append((path, "a credential of its own", kept))
+    found += mqtt_contradictions(config.mqtt) if config.mqtt else []
     return found + _reader_contradictions(config)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -84,12 +85,18 @@ def read_joined(config: Config) -> Joined | None:
 def broker_of(config: Config, joined: Joined | None) -> Login | None:
     """The broker that is configured, else the site's, and what it is shown; None: neither.
 
+    Without a `host` the configuration says how the site's is spoken to (`acks`, `heartbeat_s` ...).
+
     Raises:
         ConfigError: what the configuration names can't be read.
     """
-    if config.mqtt is not None:
+    if config.mqtt is not None and config.mqtt.host:
         return broker_login(config.mqtt)
-    return joined.login if joined else None
+    if joined is None or config.mqtt is None:
+        return joined.login if joined else None
+    site = joined.login
+    mqtt = msgspec.structs.replace(config.mqtt, host=site.mqtt.host, port=site.mqtt.port)
+    return replace(site, mqtt=mqtt)
 
 
 def forget_plain_key(folder: Path) -> None:

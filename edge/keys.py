@@ -30,7 +30,8 @@ def key_of(config: Config) -> FileKey:
 
 def broker_credentials(config: Config) -> list[str]:
     """Names of the credentials that are read for the broker."""
-    return [name for kept in config.kept.values() if (name := credential_name(kept))]
+    kept = config.mqtt.kept if config.mqtt else {}
+    return [name for where in kept.values() if (name := credential_name(where))]
 
 
 def broker_login(mqtt: MqttConfig) -> Login:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.errors import LogError
 from edge.link.chain import Flaw
 from edge.link.ledger_view import LedgerView
 from edge.log_view import Entry, Wanted, takes
@@ -17,7 +19,9 @@ class LedgerLog:
     """Reads beside the daemon that writes. Every method raises LedgerError."""
 
     def __init__(self, path: Path, door: str) -> None:
+        self._path = path
         self._view = LedgerView(path)
+        self._file = path.stat().st_ino
         self._door = door
 
     def __enter__(self) -> LedgerLog:
@@ -29,7 +33,17 @@ class LedgerLog:
     @property
     def end(self) -> int:
         """Number of the newest."""
+        self._follow()
         return self._view.head.seq
+
+    def _follow(self) -> None:
+        """The daemon sets a damaged ledger aside and begins another: then that one is read."""
+        with contextlib.suppress(OSError):  # none there at this moment
+            file = self._path.stat().st_ino
+            if file != self._file:
+                view, before = LedgerView(self._path), self._view
+                self._view, self._file = view, file
+                before.close()
 
     def select(self, wanted: Wanted, after: int = 0) -> Iterator[Entry]:
         """Those that are wanted, with a number above `after`, oldest first."""
@@ -65,5 +79,6 @@ class LedgerLog:
 
     def verify(self, door: str | None) -> Iterator[tuple[str, Flaw | None]]:
         """The door's one chain."""
-        if door in (None, self._door):
-            yield self._door, self._view.verify()
+        if door not in (None, self._door):
+            raise LogError(f"door {door!r:.60}: expected {self._door}, whose log this is, or --store")
+        yield self._door, self._view.verify()

@@ -62,7 +62,11 @@ class Log(Protocol):
         """Those with this id or number."""
 
     def verify(self, door: str | None) -> Iterator[tuple[str, Flaw | None]]:
-        """Each chain by name, and its first record that is broken or missing."""
+        """Each chain by name, and its first record that is broken or missing.
+
+        Raises:
+            LogError: there is no such door.
+        """
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):

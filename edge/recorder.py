@@ -233,8 +233,10 @@ class Recorder:
         return True
 
     def _find_committed(self) -> None:
-        """A commit that failed may be on the disk all the same: what is there is not written again."""
+        """A commit that failed may be in the file all the same: what is there is not written again."""
         late = []
+        if self._pending and self._ledger.find(self._pending[0].event.id):
+            self._ledger.settle()
         while self._pending and (stored := self._ledger.find(self._pending[0].event.id)):
             entry = self._pending.popleft()
             if not entry.go_on() and entry.has_gone_on:

@@ -17,6 +17,8 @@ from edge.link.acks import AckDesk
 from edge.link.broker import Login
 from edge.link.ledger import Ledger
 from edge.link.mqtt import MqttLink
+from edge.link.port import Health
+from edge.link.vitals import Vitals
 
 TOPICS = wire.Topics("hq", "front")
 COLLECTOR, EVE = new_signer(), new_signer()
@@ -81,6 +83,21 @@ def test_what_the_collector_has_not_acked_comes_again_after_a_reconnect(scene):
     scene.add("d")
     wait_until(lambda: scene.received() == 5, "the next")
     assert scene.ledger.undelivered == 2
+
+
+def test_what_the_broker_took_and_the_collector_did_not_ack_still_waits(scene):
+    scene.link.set_vitals(Vitals())
+    scene.add("a", "b", "c")
+    wait_until(lambda: scene.heard() == ["a", "b", "c"], "three events")
+    scene.ack(1)
+    wait_until(lambda: scene.ledger.cursor == 1, "the cursor moves")
+    scene.link.set_health(Health(armed=True))
+    wait_until(lambda: queue_told(scene) == 2, "the status tells of the two that wait")
+
+
+def queue_told(scene: Scene) -> int | None:
+    statuses = [wire.decode_status(payload) for payload in scene.listener.on("/status")]
+    return statuses[-1].vitals.queue if statuses and statuses[-1].vitals else None
 
 
 def test_forged_and_future_acks_move_nothing(scene):

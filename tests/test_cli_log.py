@@ -105,8 +105,12 @@ def test_show_goes_by_time_and_kind(doord, ledger, tmp_path):
     assert [line.split()[2] for line in out.splitlines()] == ["10", "11", "12"]
     _, out, _ = doord("log", "show", "--kind", "AccessDenied", "--kind", "Started", *here(tmp_path))
     assert [line.split()[2] for line in out.splitlines()] == ["31"]
+    _, out, err = doord("log", "show", "--kind", "AccesDenied", *here(tmp_path))
+    assert (out, err) == ("", "doord: note: --kind 'AccesDenied': no kind that this doord writes\n")
     assert doord("log", "show", "--since", "soon", *here(tmp_path))[0] == 2
     assert doord("log", "show", "--door", "back", *here(tmp_path))[1] == ""
+    code, _, err = doord("log", "show", "--since", "1h", "--until", "2h", *here(tmp_path))
+    assert (code, "--since: expected a time before --until" in err) == (2, True)
 
 
 def test_export_gives_json_lines_or_csv(doord, ledger, tmp_path):
@@ -131,6 +135,8 @@ def test_the_log_names_nobody_who_was_denied_and_why_on_the_door_does(doord, led
 
 def test_verify_names_the_first_record_that_is_broken_or_missing(doord, ledger, tmp_path):
     assert doord("log", "verify", *here(tmp_path))[:2] == (0, "front: nothing is broken or missing\n")
+    code, _, err = doord("log", "verify", "--door", "frnt", *here(tmp_path))
+    assert (code, err) == (2, "doord: door 'frnt': expected front, whose log this is, or --store\n")
     tamper(ledger, "DELETE FROM events WHERE seq = 20")
     code, out, _ = doord("log", "verify", *here(tmp_path))
     assert (code, out) == (1, "front: event 20 is missing\n")
@@ -167,6 +173,11 @@ def test_follow_tells_each_event_as_it_comes(ledger, tmp_path):
     opened.open()
     opened.append(wire.notice("Started", "", stamp(40), SETTING))
     assert b"Started" in process.stdout.readline()
+    opened.keep_head()
+    opened.set_aside("damaged")
+    opened.open()
+    opened.append(wire.notice("LedgerDamaged", "", stamp(41), SETTING))
+    assert b"LedgerDamaged" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE_S) == 130
     opened.close()
@@ -226,6 +237,8 @@ def test_a_site_is_collected_as_typed_by_the_admin_or_by_who_only_collects(doord
     (row,) = json.loads(out)
     assert (code, row["door"], row["from"], row["to"], row["signed"]) == (0, "front", 1, 5, 5)
     assert doord("log", "verify", "--store", store)[:2] == (0, "front (1): nothing is broken or missing\n")
+    code, _, err = doord("log", "verify", "--store", store, "--door", "frnt")
+    assert (code, "door 'frnt': expected one that was collected" in err) == (2, True)
     out = doord("log", "show", "--store", store, "--door", "front")[1]
     assert [line.split()[2] for line in out.splitlines()] == ["1", "2", "3", "4", "5"]
     assert doord("log", "tail", "-n", 2, "--store", store)[1].splitlines() == out.splitlines()[-2:]

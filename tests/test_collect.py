@@ -15,7 +15,6 @@ import pytest
 from broker import PATIENCE_S, Broker, wait_until
 from collecting import FixedRoster, Numbered, findings, rows
 from events import a_notice
-from kill_run import run
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from signing import AT, NOW, an_attestation, attested, in_s, keys_of, new_signer
@@ -312,10 +311,3 @@ def test_a_collector_that_is_back_says_first_what_it_has(tmp_path, broker, monke
         with collecting(path, roster):
             wait_until(lambda: ledger.cursor == 100, "all are acknowledged")
     assert [seq for _, seq, _ in stored(path)] == list(range(1, 101))
-
-
-def test_killed_at_any_moment_door_broker_and_collector_lose_nothing_and_store_nothing_twice(tmp_path):
-    """A tenth of what `kill_run.py 10000 10 5 10` does; each begins again where it was torn away."""
-    result = run(tmp_path, 1000, {"broker": 2, "collector": 2, "door": 2}, patience_s=100)
-    assert (result.made, result.lost, result.twice, result.in_order) == (1000, 0, 0, True)
-    assert result.chain == "front (1): None"

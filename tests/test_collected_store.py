@@ -428,6 +428,20 @@ def test_whichever_collected_event_is_altered_it_is_named(full, seq):
     assert verdict(desk) == [("front (1)", seq)]
 
 
+@pytest.mark.parametrize("filed", ["id = 'x'", "at = '2020-01-01T00:00:00.000Z'", "kind = 'Started'"])
+def test_a_collected_event_that_was_filed_elsewhere_is_named(full, filed):
+    desk, _ = full
+    desk.store.connection.execute(f"UPDATE event SET {filed} WHERE seq = 150")
+    assert verdict(desk) == [("front (1)", 150)]
+
+
+def test_a_door_that_has_signed_and_of_which_nothing_is_left_is_named(full):
+    desk, _ = full
+    for table in ("event", "chain"):
+        desk.store.connection.execute(f"DELETE FROM {table}")
+    assert verdict(desk) == [("front", 1)]
+
+
 @pytest.mark.parametrize("seq", [1, 2, 150, 299, 300])
 def test_whichever_collected_event_is_deleted_it_is_named(full, seq):
     desk, _ = full
@@ -453,8 +467,8 @@ def test_a_chain_that_was_written_anew_from_some_event_on_contradicts_the_signed
     for payload in forger.some(101):
         event = read_event(payload)
         desk.store.connection.execute(
-            "UPDATE event SET payload = ?, digest = ?, prev = ? WHERE seq = ?",
-            (payload, event.digest, event.head.prev, event.head.seq),
+            "UPDATE event SET payload = ?, digest = ?, prev = ?, id = ? WHERE seq = ?",
+            (payload, event.digest, event.head.prev, event.head.id, event.head.seq),
         )
     desk.store.connection.execute("UPDATE chain SET digest = ?", (forger.head.prev,))
     assert verdict(desk) == [("front (1)", 300)]

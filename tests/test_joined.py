@@ -134,6 +134,16 @@ def test_a_broker_in_the_configuration_is_used_instead_of_the_sites(file, tmp_pa
     assert broker_of(config, join(config, file)) == Login(config.mqtt)
 
 
+def test_what_a_joined_door_is_told_of_its_events_holds_at_the_sites_broker(bundle, file, tmp_path):
+    config = configured(tmp_path, "mqtt: {acks: collector, heartbeat_s: 30, home_assistant: false}")
+    joined = join(config, file)
+    login = broker_of(config, joined)
+    mqtt = login.mqtt
+    assert (mqtt.acks, mqtt.heartbeat_s, mqtt.home_assistant) == ("collector", 30, False)
+    assert (mqtt.host, mqtt.port, login.tls) == ("127.0.0.1", 1883, joined.login.tls)
+    assert broker_of(config, None) is None  # alone it has no broker
+
+
 def test_another_doors_file_is_refused(file, tmp_path):
     with pytest.raises(ConfigError, match="expected door back of site hq as configured, got door front"):
         join(configured(tmp_path, door="back"), file)

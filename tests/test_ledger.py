@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from events import BEGAN, DAY_S, a_notice, details_told, edit, gap_event, numbers_of, rows_of, tamper, told
 
 from edge.errors import LedgerDamaged, LedgerError, PayloadError
-from edge.link import ledger as module
-from edge.link import wire
+from edge.link import kept_head, wire
 from edge.link.chain import Flaw, first_flaw
+from edge.link.kept_head import head_path, read_head
 from edge.link.ledger import Ledger
-from edge.link.ledger_view import LedgerView, head_path
+from edge.link.ledger_view import LedgerView
 
 
 @pytest.fixture
@@ -255,6 +257,27 @@ def test_an_edited_record_is_named(copied, seq, change):
 
 
 @pytest.mark.parametrize("seq", RECORDS)
+@pytest.mark.parametrize("filed", ["id = substr(id, 2)", "at = '2020-01-01T00:00:00.000Z'", "at = 7"])
+def test_a_record_that_was_filed_elsewhere_is_named(copied, seq, filed):
+    """By the time it lies under it is deleted for its age, by the id it is found."""
+    tamper(copied, (f"UPDATE events SET {filed} WHERE seq = ?", (seq,)))
+    assert flaw_of(copied) == seq
+
+
+def test_events_of_a_later_doord_break_no_chain(path):
+    """Its version was taken back; what it wrote stays."""
+    later = {"kind": "DoorPainted", "colour": "green", "detail": ["in", "parts"]}
+    sent, head = [], wire.GENESIS
+    for changes in ({}, later, {}):
+        payload, after = wire.number(a_notice(), head)
+        payload = msgspec.json.encode(msgspec.json.decode(payload) | changes)
+        head = wire.ChainHead(after.seq, hashlib.sha256(payload).hexdigest())
+        sent.append((head.seq, payload))
+    assert first_flaw(sent, head) is None
+    assert first_flaw([*sent[:1], (2, sent[1][1] + b" "), *sent[2:]], head).seq == 2
+
+
+@pytest.mark.parametrize("seq", RECORDS)
 def test_a_deleted_record_is_named(copied, seq):
     tamper(copied, ("DELETE FROM events WHERE seq = ?", (seq,)))
     assert flaw_of(copied) == seq
@@ -447,12 +470,65 @@ def test_a_disk_that_refuses_the_head_is_told_once_and_events_go_on(path, caplog
         raise OSError(28, "No space left on device")
 
     ledger = opened(path)
-    monkeypatch.setattr(module, "write_atomically", refuse)
+    monkeypatch.setattr(kept_head, "write_atomically", refuse)
     for _ in range(2):
         ledger.append(a_notice())
         ledger.keep_head()
     assert ledger.head.seq == 2
     assert caplog.text.count("No space left") == 1
+
+
+def kept(path: Path, count: int) -> tuple[Ledger, list[int]]:
+    """A ledger of so many events, and what was kept of its head after each."""
+    ledger, seen = opened(path), []
+    for _ in range(count):
+        ledger.append(a_notice())
+        ledger.keep_head()
+        seen.append(read_head(path).seq)
+    return ledger, seen
+
+
+def test_the_head_is_kept_in_place_and_costs_a_page(path):
+    ledger, seen = kept(path, 1)
+    inode = head_path(path).stat().st_ino
+    ledger, more = kept(path, 5)
+    file = head_path(path).stat()
+    assert (seen, more) == ([1], [2, 3, 4, 5, 6])
+    assert file.st_ino != inode  # each start makes it anew, and then
+    ledger.append(a_notice())
+    ledger.keep_head()
+    assert (head_path(path).stat().st_ino, file.st_size) == (file.st_ino, 8192)
+    assert read_head(path) == ledger.head
+
+
+@pytest.mark.parametrize("spoiled", [b"\0", b"x", b" "])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_power_cut_amid_keeping_the_head_leaves_the_one_before(path, place, spoiled):
+    ledger, _ = kept(path, 6)
+    ledger.close()
+    with head_path(path).open("r+b") as file:
+        file.seek(place * 4096 + 12)
+        file.write(spoiled * 9)
+    assert read_head(path).seq in (5, 6)
+    assert opened(path).head.seq == 6
+
+
+def test_a_head_of_an_older_doord_is_read_and_an_older_one_reads_ours(path):
+    ledger, _ = kept(path, 3)
+    assert wire.decode_head(head_path(path).read_bytes()[:1024]).seq in (2, 3)
+    head_path(path).write_bytes(wire.encode(ledger.head))
+    assert read_head(path) == ledger.head
+    ledger.append(a_notice())
+    ledger.keep_head()
+    assert read_head(path) == ledger.head
+
+
+def test_a_head_file_that_was_taken_away_is_made_again(path):
+    ledger, _ = kept(path, 3)
+    head_path(path).unlink()
+    ledger.append(a_notice())
+    ledger.keep_head()
+    assert read_head(path) == ledger.head
 
 
 def test_a_view_reads_beside_who_writes_and_writes_nothing(path):
@@ -554,9 +630,9 @@ def test_a_record_without_bytes_is_damage_to_every_reader(path):
     rotten._connection.close()
     rotten._connection = sqlite3.connect(":memory:")
     rotten._connection.executescript(
-        "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, payload BLOB);"
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, at TEXT, payload BLOB);"
         "CREATE TABLE chain (seq INTEGER, prev TEXT, cursor INTEGER);"
-        f"INSERT INTO events VALUES (2, 'x', NULL); INSERT INTO chain VALUES (2, '{'0' * 64}', 0);"
+        f"INSERT INTO events VALUES (2, 'x', 'x', NULL); INSERT INTO chain VALUES (2, '{'0' * 64}', 0);"
     )
     for read in (rotten.verify, lambda: rotten.verify(1), lambda: rotten.after(0, 9), lambda: rotten.find(2)):
         with pytest.raises(LedgerDamaged, match="record 2 has no bytes"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,10 @@ from edge.config import MqttConfig, TlsConfig
 from edge.errors import ConfigError
 from edge.keys import broker_login
 from edge.link import broker as link_broker
+from edge.link import mqtt as module
 from edge.link import wire
 from edge.link.ledger import Ledger
-from edge.link.mqtt import MqttLink
+from edge.link.mqtt import Attest, MqttLink
 from edge.link.port import Health, NullLink
 from edge.values import DoorMode, Reason
 
@@ -58,10 +61,10 @@ def links(tmp_path):
     """links(port, ...): a started link with its ledger in tmp_path; closed at the end."""
     made: list[MqttLink] = []
 
-    def make(port: int, host: str = "127.0.0.1", **config) -> MqttLink:
+    def make(port: int, host: str = "127.0.0.1", attest: Attest | None = None, **config) -> MqttLink:
         settings = MqttConfig(host=host, port=port, **config)
         ledger = opened(tmp_path / "events.db")
-        link = MqttLink(broker_login(settings), TOPICS, ledger, simulation=True, retry_s=QUICK)
+        link = MqttLink(broker_login(settings), TOPICS, ledger, simulation=True, attest=attest, retry_s=QUICK)
         made.append(link)
         link.start()
         return link
@@ -98,6 +101,23 @@ def details(listener: Listener) -> list[str]:
 
 def errors(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_chain_is_signed_for_every_minute_whatever_the_heartbeat_and_however_often_the_status_changes(
+    broker, links, listener, monkeypatch
+):
+    monkeypatch.setattr(module, "_SIGN_EVERY_S", 0.3)
+    link = links(broker.port, attest=lambda _state, head: b"up to %d" % head.seq, heartbeat_s=3600)
+    link.set_state(LOCKED)
+    wait_until(lambda: listener.on("/attestation") == [b"up to 0"], "signed with the state")
+    post(link, event("later"))
+
+    def signed_for_it() -> bool:
+        link.set_health(replace(HEALTHY, events_lost=next(lost)))
+        return b"up to 1" in listener.on("/attestation")
+
+    lost = itertools.count(1)
+    wait_until(signed_for_it, "the event is signed for while the status changes all the time")
 
 
 def test_status_and_state_are_retained_and_events_are_not(broker, links):
@@ -258,7 +278,7 @@ def test_a_broker_that_is_not_there_is_told_once_and_found_when_it_comes(tmp_pat
     assert errors(caplog) == [f"{where}: nothing listens there; tried again for ever, the door works on"]
     with broker:
         connected(link)
-        assert caplog.messages.count(f"{where}: connected") == 1
+        wait_until(lambda: caplog.messages.count(f"{where}: connected") == 1, "it is said once")
         wait_until(lambda: "front/event" in broker.log, "the early event arrives")
         link.close()
 

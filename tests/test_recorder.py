@@ -416,6 +416,29 @@ def test_a_commit_that_failed_only_seemingly_is_not_made_twice(scene, monkeypatc
     assert scene.ledger.verify() is None
 
 
+def test_what_a_failed_commit_left_readable_counts_only_once_it_was_brought_to_the_disk_again(
+    scene, monkeypatch
+):
+    """Not after the kernel told once that it could not: its next fdatasync says nothing of it."""
+    scene.step()
+    log = scene.path.with_name("events.db-wal")
+
+    def fail(*_):
+        raise LedgerError("disk I/O error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(scene.ledger, "_after_commit", fail)
+        broken.setattr(scene.ledger, "settle", fail)
+        broken.setattr(scene.ledger, "close", lambda: None)  # nor when the file was closed
+        scene.recorder.post(a_notice("a"))
+        scene.step()
+        scene.step(1.1)
+        assert (log.stat().st_size > 0, scene.recorder.fault, scene.happened) == (True, "disk I/O error", [])
+    scene.step(1.1)
+    assert log.stat().st_size == 0
+    assert (scene.recorder.fault, details_told(scene.path)) == (None, ["CameraFault a"])
+
+
 def test_a_disk_without_room_for_a_first_ledger_is_no_damage_and_tried_each_second(scene, monkeypatch):
     def no_room(*_):
         raise OSError(28, "No space left on device")

@@ -16,7 +16,7 @@ from edge.admin.reports import opened_attestation
 from edge.admin.status import SILENT_S
 from edge.admin.store import APPLICATION_ID, FORMAT
 from edge.disk import connect_to_database, sqlite_faults
-from edge.errors import AdminError, PayloadError
+from edge.errors import AdminError, LogError, PayloadError
 from edge.link import dsse, orders, wire
 from edge.link.chain import Flaw, first_flaw
 from edge.log_view import Entry, Wanted
@@ -96,6 +96,12 @@ class Collected:
         query = "SELECT door, chain, first, before, seq, digest FROM chain WHERE door = coalesce(?, door) "
         with sqlite_faults(self._path):
             chains = self._connection.execute(f"{query}ORDER BY door, chain", (door,)).fetchall()
+            query = "SELECT door FROM door WHERE seq > 0 AND door = coalesce(?, door) ORDER BY door"
+            signed_for = {name for (name,) in self._connection.execute(query, (door,))}
+            if door is not None and not chains and not signed_for:
+                raise LogError(f"door {door!r:.60}: expected one that was collected, got none of that name")
+            for name in sorted(signed_for - {chain[0] for chain in chains}):
+                yield name, Flaw(1, "is missing, and all that the door has signed for")
             for name, group in itertools.groupby(chains, key=lambda row: row[0]):
                 (of_chain, signed), flaw = self._witness(name)
                 if flaw:
@@ -109,7 +115,7 @@ class Collected:
                     yield where, first_flaw(self._records(name, chain), head, witness, start, known)
 
     def _records(self, door: str, chain: int) -> sqlite3.Cursor:
-        query = "SELECT seq, payload FROM event WHERE door = ? AND chain = ? ORDER BY seq"
+        query = "SELECT seq, payload, id, at, kind FROM event WHERE door = ? AND chain = ? ORDER BY seq"
         return self._connection.execute(query, (door, chain))
 
     def _accepted(self, door: str, chain: int) -> list[tuple[int, int]]:

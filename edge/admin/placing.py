@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Id
-from edge.errors import PayloadError
-from edge.link.wire import MAX_BYTES, Digest, EventId, Ordinal, Utc, unreadable
+from edge.link.chain import decode_partly
+from edge.link.wire import Digest, EventId, Ordinal, Utc
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -55,13 +55,7 @@ class Arrived:
 
 def read_event(payload: bytes) -> Arrived:
     """An event of this or a later doord: what is not known is kept, not judged. Raises PayloadError."""
-    if len(payload) > MAX_BYTES:
-        raise PayloadError(f"event: expected at most {MAX_BYTES} bytes, got {len(payload)}")
-    try:
-        head = msgspec.json.decode(payload, type=Head)
-        payload.decode()  # msgspec skips over the text of fields it does not know
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise unreadable("event", error) from None
+    head = decode_partly(payload, Head)
     return Arrived(head, payload, hashlib.sha256(payload).hexdigest())
 
 

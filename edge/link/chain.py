@@ -10,10 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import msgspec
 
 from edge.errors import PayloadError
 from edge.link import wire
 
+Record: TypeAlias = "tuple[int, bytes] | tuple[int, bytes, str, str] | tuple[int, bytes, str, str, str]"
+"""Number and bytes as stored; then the id, time and kind that it is filed by, where it is."""
+_FILED = ("id", "at", "kind")
 _ALTERED = "was altered: its successor, or the chain's head, vouches for other bytes"
 
 
@@ -25,8 +31,37 @@ class Flaw:
     what: str
 
 
+class Linked(msgspec.Struct, frozen=True):
+    """What ties an event to others, and what it is found by; the same in every doord.
+
+    A ledger may have events of a later one, whose version was taken back since.
+    """
+
+    id: wire.EventId
+    seq: wire.Ordinal
+    prev: wire.Digest
+    at: wire.Utc
+    kind: str
+    first: wire.Ordinal | None = None  # of EventsDropped
+    last: wire.Ordinal | None = None
+
+
+M = TypeVar("M")
+
+
+def decode_partly(payload: bytes, to: type[M]) -> M:
+    """Of an event of this or a later doord what `to` has. Raises PayloadError."""
+    if len(payload) > wire.MAX_BYTES:
+        raise PayloadError(f"event: expected at most {wire.MAX_BYTES} bytes, got {len(payload)}")
+    try:
+        payload.decode()  # msgspec skips over the text of fields it does not know
+        return msgspec.json.decode(payload, type=to)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise wire.unreadable("event", error) from None
+
+
 def first_flaw(
-    records: Iterable[tuple[int, bytes]],
+    records: Iterable[Record],
     head: wire.ChainHead,
     witness: wire.ChainHead = wire.GENESIS,
     start: wire.ChainHead = wire.GENESIS,
@@ -37,15 +72,15 @@ def first_flaw(
     What stands in an EventsDropped of the same chain is not missing.
 
     Args:
-        records: number and bytes as stored, in order.
+        records: as stored, in order.
         head: number and digest of the last, as stored beside the records.
         witness: the same, kept or signed elsewhere, now or earlier; the records may have gone on since.
         start: what the first record is said to follow; of a record that was begun later.
         known: numbers, first to last, that are known to be missing.
     """
     walk = _Walk(witness, start, known)
-    for seq, payload in records:
-        walk.take(seq, payload)
+    for seq, payload, *filed in records:
+        walk.take(seq, payload, filed)
     walk.end(head)
     return walk.verdict()
 
@@ -62,7 +97,7 @@ class _Walk:
         self._missing: list[tuple[int, int]] = []
         self._dropped = list(known)
 
-    def take(self, seq: int, payload: bytes) -> None:
+    def take(self, seq: int, payload: bytes, filed: list[str]) -> None:
         digest = hashlib.sha256(payload).hexdigest()
         event = self._read(seq, payload)
         if seq == self._last + 1:
@@ -71,7 +106,9 @@ class _Walk:
             self._skip(self._last + 1, seq - 1)
         if seq == self._witness.seq and digest != self._witness.prev:
             self._flaw(seq, "was altered: what was kept of the chain's head says so")
-        if isinstance(event, wire.Dropped) and event.first is not None and event.last is not None:
+        if event is not None and filed != [getattr(event, name) for name in _FILED[: len(filed)]]:
+            self._flaw(seq, "lies under another id, time or kind than its own")
+        if event is not None and event.kind == "EventsDropped" and event.first and event.last:
             self._dropped.append((event.first, event.last))
         self._last, self._digest = seq, digest
 
@@ -90,9 +127,9 @@ class _Walk:
         found = self._found + [Flaw(seq, "is missing") for seq in gaps if seq is not None]
         return min(found, key=lambda flaw: flaw.seq, default=None)
 
-    def _read(self, seq: int, payload: bytes) -> wire.Event | None:
+    def _read(self, seq: int, payload: bytes) -> Linked | None:
         try:
-            event = wire.decode_event(payload)
+            event = decode_partly(payload, Linked)
         except PayloadError as error:
             self._flaw(seq, f"can't be read: {error}")
             return None

@@ -9,11 +9,11 @@ entity is `doord admin bridge`'s.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
-from edge.link.wire import NoticeKind, Topics
+from edge.link.wire import KINDS, Topics
 from edge.values import Alarm, DoorMode
 
 BIRTH_TOPIC = "homeassistant/status"  # Home Assistant says `online` there when it starts
@@ -90,7 +90,7 @@ _ENTITIES: dict[str, _Entity] = {
         "Last event",
         "event",
         _EVENT,
-        {"event_types": ["AccessGranted", "AccessDenied", "EventsDropped", *get_args(NoticeKind)]},
+        {"event_types": list(KINDS)},
     ),
     "armed": _Entity(
         "binary_sensor", "Armed", "status", "{{ 'ON' if value_json.armed else 'OFF' }}", _DIAGNOSTIC

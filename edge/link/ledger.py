@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from edge.disk import connect_to_database, create_database, transaction, write_atomically
+from edge.disk import connect_to_database, create_database, make_durable, transaction
 from edge.errors import LedgerDamaged, LedgerError
 from edge.link import wire
 from edge.link.chain import Flaw
-from edge.link.ledger_view import APPLICATION_ID, LedgerView, ledger_faults, read_chain, read_head
-from edge.link.ledger_view import head_path as _head_path
+from edge.link.kept_head import HeadFile, head_path, read_head
+from edge.link.ledger_view import APPLICATION_ID, LedgerView, ledger_faults, read_chain
 from edge.link.port import Stored
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Ledger:
         self._turn = threading.Lock()  # over the two above, against close
         self._head = wire.GENESIS
         self._cursor = self._kept_cursor = 0
+        self._head_file = HeadFile(path)
         self._head_told = True  # whether the last attempt to write the head's file worked
         self._in_log = 0  # rows since the last checkpoint
         self.inherited = 0  # number of the last event when it was opened
@@ -120,7 +121,7 @@ class Ledger:
         """The chain goes on from the further of the two heads, so that no number is used twice."""
         self._head = head if kept.seq <= head.seq else kept
         if kept.seq == head.seq and kept != head:
-            log.error("%s: is not what %s was kept for", self._path, _head_path(self._path))
+            log.error("%s: is not what %s was kept for", self._path, head_path(self._path))
         if self._head.seq > head.seq:
             first = head.seq + 1
             return wire.Gap(
@@ -150,6 +151,22 @@ class Ledger:
                 self._write_chain(connection, head)
         self._after_commit(head, len(rows))
         return [Stored(row[0], row[3]) for row in rows]
+
+    def settle(self) -> None:
+        """Bring onto the disk, once more, all that can be read.
+
+        After a commit that failed it may be in the kernel's memory alone, and the next fdatasync says
+        nothing of that (fsync(2), EIO). So it is written again, into the database, and the log begins anew.
+
+        Raises:
+            LedgerError: not now; nothing is sure yet.
+        """
+        with ledger_faults(self._path):
+            busy, *_ = self._writable().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise LedgerError(f"{self._path}: somebody reads, so its log can't begin anew")
+            make_durable([self._path.with_name(f"{self._path.name}-wal")])
+        self._in_log = 0
 
     def prune(
         self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event], steady: bool = True
@@ -181,10 +198,10 @@ class Ledger:
     def keep_head(self) -> None:
         """Write the head beside the ledger. A disk that refuses is told once."""
         try:
-            write_atomically(_head_path(self._path), wire.encode(self._head))
+            self._head_file.keep(self._head)
         except OSError as error:
             if self._head_told:
-                where = _head_path(self._path)
+                where = head_path(self._path)
                 log.error("%s: %s: a ledger that is lost now uses numbers twice", where, error.strerror)
             self._head_told = False
         else:

@@ -11,15 +11,17 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from edge.disk import connect_to_database
 from edge.errors import GalleryError, LedgerDamaged, LedgerError, PayloadError
 from edge.link import wire
-from edge.link.chain import Flaw, first_flaw
+from edge.link.chain import Flaw, Linked, Record, decode_partly, first_flaw
+from edge.link.kept_head import read_head
 from edge.link.port import Stored
 
 APPLICATION_ID = 0x646F6C31  # "dol1"
-_HEAD_MAX_BYTES = 1024
+R = TypeVar("R", bound="tuple[object, ...]")
 
 
 @contextlib.contextmanager
@@ -39,24 +41,6 @@ def ledger_faults(path: Path) -> Iterator[None]:
         raise LedgerDamaged(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from error
-
-
-def head_path(path: Path) -> Path:
-    """Where the head is kept beside the ledger `path`, so that it outlives it: `events.head`."""
-    return path.with_suffix(".head")
-
-
-def read_head(path: Path) -> wire.ChainHead | None:
-    """What `head_path(path)` says; None: no such file. Raises LedgerError: it can't be read."""
-    try:
-        with head_path(path).open("rb") as file:
-            return wire.decode_head(file.read(_HEAD_MAX_BYTES))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LedgerError(f"{head_path(path)}: {error.strerror}") from error
-    except PayloadError as error:
-        raise LedgerError(f"{head_path(path)}: {error}") from error
 
 
 class LedgerView:
@@ -119,7 +103,7 @@ class LedgerView:
             try:
                 head, _ = read_chain(self._connection)
                 # as bytes, whatever somebody has made of its type
-                wanted = "SELECT seq, CAST(payload AS BLOB) FROM events WHERE seq > ? ORDER BY seq"
+                wanted = "SELECT seq, CAST(payload AS BLOB), id, at FROM events WHERE seq > ? ORDER BY seq"
                 if newest is None or newest >= head.seq:
                     every = self._whole(self._connection.execute(wanted, (-1,)))
                     return first_flaw(every, head, witness)
@@ -128,12 +112,12 @@ class LedgerView:
             finally:
                 self._connection.rollback()
 
-    def _whole(self, rows: Iterable[tuple[int, object]]) -> Iterator[tuple[int, bytes]]:
-        """A rotted page reads as records without bytes, which no ledger has."""
-        for seq, payload in rows:
-            if not isinstance(payload, bytes):
-                raise LedgerDamaged(f"{self._path}: malformed: record {seq} has no bytes")
-            yield seq, payload
+    def _whole(self, rows: Iterable[R]) -> Iterator[R]:
+        """Number, bytes and more. A rotted page reads as records without bytes, which no ledger has."""
+        for row in rows:
+            if not isinstance(row[1], bytes):
+                raise LedgerDamaged(f"{self._path}: malformed: record {row[0]} has no bytes")
+            yield row
 
     def _one(self, column: str, which: str | int) -> tuple[int, bytes] | None:
         key = "seq" if isinstance(which, int) else "id"
@@ -143,10 +127,10 @@ class LedgerView:
             return row
 
 
-def _before(rows: list[tuple[int, bytes]], seq: int) -> wire.ChainHead:
+def _before(rows: list[Record], seq: int) -> wire.ChainHead:
     """What the first of some records says that it follows; number `seq` where it is unreadable or none."""
     try:
-        return wire.ChainHead(seq, wire.decode_event(rows[0][1]).prev)
+        return wire.ChainHead(seq, decode_partly(rows[0][1], Linked).prev)
     except (PayloadError, IndexError):
         return wire.ChainHead(seq, wire.GENESIS.prev)
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _MAX_PACKET_BYTES = 64 * 1024  # all that comes is acknowledgements, and Home Assistant's word
 _STUCK_S = 120.0  # longer than the longest pause, and any answer of a name server
+_SIGN_EVERY_S = 60.0  # a joined door's chain is signed for as often, whatever its heartbeat is
 _INBOX = 1000  # acks beyond that are dropped: they are cumulative
 
 
@@ -93,7 +94,7 @@ class MqttLink:
         self._state: wire.State | None = None
         self._session: Session | None = None  # while accepted
         self._connected_at: str | None = None
-        self._next_heartbeat = 0.0
+        self._next_heartbeat = self._next_report = 0.0
         self._farewell_mid: int | None = None
         self._said: set[str] = set()  # what was logged since the broker was last there
         self._connecting = Worker("mqtt", self._keep_connected, _STUCK_S)
@@ -229,6 +230,7 @@ class MqttLink:
             self._send_events()
             if self._session and time.monotonic() >= self._next_heartbeat:
                 self._send_status()
+            if self._session and time.monotonic() >= self._next_report:
                 self._send_attestation()
         self._say_goodbye(until)
 
@@ -237,7 +239,7 @@ class MqttLink:
         return self._session is not None and self._outbox.unsent > 0 and time.monotonic() < until
 
     def _patience_s(self, until: float | None) -> float:
-        ends = [self._next_heartbeat] if self._session else []
+        ends = [self._next_heartbeat, self._next_report] if self._session else []
         ends += [until] if until is not None else []
         return max(0.0, min(1.0, *(end - time.monotonic() for end in ends))) if ends else 1.0
 
@@ -332,7 +334,11 @@ class MqttLink:
             self._send_attestation()
 
     def _send_attestation(self) -> None:
-        """Also every heartbeat: it has the newest event's digest, and so vouches for all before."""
+        """Also every minute at least: it has the newest event's digest, and so vouches for all before.
+
+        By a clock of its own: a status that changes all the time must not put it off.
+        """
+        self._next_report = time.monotonic() + min(self._config.heartbeat_s, _SIGN_EVERY_S)
         if self._attest and self._state:
             report = self._attest(self._state, self._ledger.head)
             self._publish(self._topics.attestation, report, retain=True)
@@ -346,6 +352,7 @@ class MqttLink:
 
     def _status(self, state: Literal["online", "offline", "stopped"]) -> wire.Status:
         online = state == "online"
+        waiting = max(0, self._ledger.head.seq - self._ledger.cursor)
         return wire.Status(
             state=state,
             connected_at=self._connected_at,
@@ -359,7 +366,7 @@ class MqttLink:
             simulation=self._simulation,
             events_lost=self._health.events_lost,
             ledger_fault=self._health.ledger_fault,
-            vitals=replace(self._vitals, queue=self._outbox.unsent) if self._vitals and online else None,
+            vitals=replace(self._vitals, queue=waiting) if self._vitals and online else None,
         )
 
     def _say_goodbye(self, until: float) -> None:

@@ -85,6 +85,9 @@ class Keeper(Protocol):
     def find(self, which: str | int) -> Stored | None:
         """The record with this id or number. Raises LedgerError."""
 
+    def settle(self) -> None:
+        """Bring onto the disk, once more, all that can be read. Raises LedgerError."""
+
     def prune(
         self, now_utc: float | None, gap_event: Callable[[wire.Gap], wire.Event], steady: bool
     ) -> wire.Gap | None:

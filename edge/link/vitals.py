@@ -20,4 +20,4 @@ class Vitals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_p95_ms: _Figure | None = None
     camera_fps: _Figure | None = None  # frames that came, looked at or not
     rss_mb: _Figure | None = None  # memory of the daemon
-    queue: Annotated[int, Meta(ge=0)] = 0  # events that the broker has not acknowledged
+    queue: Annotated[int, Meta(ge=0)] = 0  # events that are not delivered yet, to the broker or the collector

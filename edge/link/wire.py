@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -351,6 +351,7 @@ _EVENTS: dict[str, type[Event]] = {
     "AccessDenied": Denied,
     "EventsDropped": Dropped,
 }  # every other kind is a Notice
+KINDS = dict.fromkeys((*_EVENTS, *get_args(NoticeKind))).keys()
 
 
 def decode_event(payload: bytes) -> Event:

@@ -130,8 +130,9 @@ def _state_flaws(config: Config) -> list[str]:
 
 
 def _key_flaws(config: Config) -> list[str]:
-    kept = [config.kept.get(key, "") for key in ("mqtt.tls.key", "mqtt.password_file")]
-    secrets = [config.key_path, *(Path(one) for one in kept if one and credential_name(one) is None)]
+    kept = config.mqtt.kept if config.mqtt else {}
+    of_broker = [kept.get(key, "") for key in ("mqtt.tls.key", "mqtt.password_file")]
+    secrets = [config.key_path, *(Path(one) for one in of_broker if one and credential_name(one) is None)]
     modes = {path: _mode(path) for path in secrets}
     found = [
         f"{path}: others may read it ({mode:04o})" for path, mode in modes.items() if mode and mode & 0o007
