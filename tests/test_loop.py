@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from fakes import until
 
 from edge.config import CameraConfig
 from edge.identity.gallery import build_gallery
@@ -13,6 +14,7 @@ from edge.identity.match import search
 from edge.values import Face, Frame, Probe, Reason, Template
 from edge.vision.health import CameraHealth
 from edge.vision.loop import VisionLoop
+from edge.vision.loop import picture as picture_of
 from edge.vision.pipeline import Look
 
 VECTOR = np.eye(1, 8, dtype=np.float32)[0]
@@ -135,10 +137,9 @@ def test_no_frame_is_no_observation_and_a_fault_stops_looking():
 def test_a_sitting_takes_its_pictures_and_decides_on_none_of_them():
     turns = loop(*range(1, 40))
     taken: list[np.ndarray] = []
-    sitting = threading.Thread(target=lambda: taken.extend(turns.take_pictures(3, 0.15, 10)))
+    sitting = threading.Thread(target=lambda: taken.extend(turns.sit(picture_of, 3, 0.15, 10)))
     sitting.start()
-    while turns._sitting is None:
-        pass
+    assert until(lambda: turns._sitting is not None)
     observed = [turns.step().observation for _ in range(5)]
     sitting.join(10)
     assert len(taken) == 3
@@ -147,7 +148,7 @@ def test_a_sitting_takes_its_pictures_and_decides_on_none_of_them():
 
 
 def test_a_sitting_that_sees_nobody_gives_up_in_time():
-    assert loop().take_pictures(3, 0.1, 0.05) == []
+    assert loop().sit(picture_of, 3, 0.1, 0.05) == []
 
 
 class Scorer:
