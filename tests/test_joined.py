@@ -144,6 +144,21 @@ def test_what_a_joined_door_is_told_of_its_events_holds_at_the_sites_broker(bund
     assert broker_of(config, None) is None  # alone it has no broker
 
 
+def test_a_configuration_that_names_the_files_an_older_doord_kept_has_what_was_in_them(file, tmp_path):
+    """As one had to, to be acked by the collector: these doors would be off their site after the upgrade."""
+    site = tmp_path / "state" / "site"
+    tls = f"{{ca: {site}/ca.pem, cert: {site}/door.pem, key: {site}//door.key}}"
+    config = configured(tmp_path, f"mqtt: {{host: broker.example, acks: collector, tls: {tls}}}")
+    join(config, file)
+    assert tied(config) is not None
+    login = broker_of(config, read_joined(config))
+    assert (login.mqtt, login.mqtt.host) == (config.mqtt, "broker.example")
+    parts = login.tls.ca, login.tls.certificate, login.tls.key
+    assert [part.text for part in parts] == ["the ca", "the certificate", "the key"]
+    with pytest.raises(ConfigError, match=r"ca\.pem: No such file"):
+        broker_of(config, None)
+
+
 def test_another_doors_file_is_refused(file, tmp_path):
     with pytest.raises(ConfigError, match="expected door back of site hq as configured, got door front"):
         join(configured(tmp_path, door="back"), file)
