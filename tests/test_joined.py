@@ -80,6 +80,7 @@ def test_a_joined_door_shows_the_broker_its_certificate_though_no_file_has_its_k
     with Broker(tmp_path / "broker", *tls_conf(authority)) as broker:
         texts = dict(zip(PEM, (path.read_text() for path in paths), strict=True))
         bundle = Published(Repository()).bundle(broker.port, **texts)
+        wait_until(lambda: "running" in broker.log, "mosquitto has read its files, after it listens")
         for path in paths:
             path.unlink()
         config = configured(tmp_path)
