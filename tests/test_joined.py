@@ -33,8 +33,11 @@ from edge.joined import broker_of, is_joined, join, leave, read_joined, site_fol
 from edge.link.broker import Login
 from edge.link.bundle import DoorBundle, decode_bundle, encode_bundle
 from edge.link.downlink import Downlink
+from edge.link.ledger import Ledger
+from edge.link.port import NullLink
 from edge.link.topics import Topics
 from edge.ties import tied
+from edge.uplink import open_link
 from edge.values import Deny, Gallery, Reason
 
 PEM = {"ca": "the ca", "certificate": "the certificate", "certificate_key": "the key"}
@@ -143,6 +146,12 @@ def test_what_a_joined_door_is_told_of_its_events_holds_at_the_sites_broker(bund
     assert (mqtt.acks, mqtt.heartbeat_s, mqtt.home_assistant) == ("collector", 30, False)
     assert (mqtt.host, mqtt.port, login.tls) == ("127.0.0.1", 1883, joined.login.tls)
     assert broker_of(config, None) is None  # alone it has no broker
+
+
+def test_a_door_without_a_site_whose_configuration_forgot_the_broker_says_so(tmp_path, caplog):
+    config = configured(tmp_path, "mqtt: {heartbeat_s: 30}")
+    assert isinstance(open_link(config, None, Ledger(tmp_path / "events.db"), dict, print), NullLink)
+    assert "mqtt.host: expected a broker, or a site whose is used, got neither" in caplog.text
 
 
 def test_a_configuration_that_names_the_files_an_older_doord_kept_has_what_was_in_them(file, tmp_path):
