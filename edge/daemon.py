@@ -93,8 +93,8 @@ class Daemon:
             config, self.faces, self.access, open_source, self._gpu, lambda stages: self.meter.looked(stages)
         )
         self.member = self._membership(ties) if ties else None
+        self._link_made_of = made_of(config, ties)  # first: what changes meanwhile is seen at the next reload
         self.link = open_link(config, ties, self.ledger, self._ack_keys, self._ack_refused)
-        self._link_made_of = made_of(config, ties)
         self.meter = Meter(
             lambda: self.sight.grabber.delivered, lambda vitals: self.link.set_vitals(vitals), self._tell
         )

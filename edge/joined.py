@@ -51,6 +51,17 @@ class Joined:
         tls = Tls(*(Pem(f"{where}: {name}", text) for name, text in parts.items()))
         return Login(MqttConfig(bundle.broker_host, bundle.broker_port), tls)
 
+    @property
+    def once_files(self) -> dict[str, Pem]:
+        """What the broker is shown, by the paths it had in format 1: a configuration may name them.
+
+        Before `acks` alone would do, it had to repeat its site's broker.
+        """
+        bundle, where = self.bundle, self.folder / _BUNDLE
+        texts = (bundle.certificate_key, bundle.certificate, bundle.ca)
+        parts = zip(_OF_FORMAT_1, texts, strict=True)
+        return {str(self.folder / name): Pem(f"{where}: {name}", text) for name, text in parts}
+
 
 def site_folder(config: Config) -> Path:
     """Where a joined door keeps what it has of its site."""
@@ -91,7 +102,7 @@ def broker_of(config: Config, joined: Joined | None) -> Login | None:
         ConfigError: what the configuration names can't be read.
     """
     if config.mqtt is not None and config.mqtt.host:
-        return broker_login(config.mqtt)
+        return broker_login(config.mqtt, joined.once_files if joined else {})
     if joined is None or config.mqtt is None:
         return joined.login if joined else None
     site = joined.login

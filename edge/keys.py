@@ -8,7 +8,9 @@ files. /usr/lib/doord/credentials makes one of the other.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from edge.config import GALLERY_KEY, Config, MqttConfig, TlsConfig, credential_name
 from edge.disk import FileKey
@@ -17,6 +19,7 @@ from edge.link.broker import Login, Pem, Tls
 
 _SEALED_BY = "/usr/lib/doord/credentials"
 _NONE = b"missing"  # stands for a credential whose file is not there, as systemd/credentials has it
+_NOTHING: Mapping[str, Pem] = MappingProxyType({})
 
 
 def key_of(config: Config) -> FileKey:
@@ -34,18 +37,19 @@ def broker_credentials(config: Config) -> list[str]:
     return [name for where in kept.values() if (name := credential_name(where))]
 
 
-def broker_login(mqtt: MqttConfig) -> Login:
-    """The broker that is configured, and what it is shown.
+def broker_login(mqtt: MqttConfig, known: Mapping[str, Pem] = _NOTHING) -> Login:
+    """The broker that is configured, and what it is shown. `known`: by path, what is read from no file.
 
     Raises:
         ConfigError: a file or a credential can't be read, or is no text; it has nothing of its content.
     """
-    return Login(mqtt, tls_of(mqtt.tls) if mqtt.tls else None, _password(mqtt.password_file))
+    return Login(mqtt, tls_of(mqtt.tls, known) if mqtt.tls else None, _password(mqtt.password_file))
 
 
-def tls_of(tls: TlsConfig) -> Tls:
+def tls_of(tls: TlsConfig, known: Mapping[str, Pem] = _NOTHING) -> Tls:
     """What TLS is made of. Raises ConfigError."""
-    return Tls(_pem("mqtt.tls.ca", tls.ca), _pem("mqtt.tls.cert", tls.cert), _pem("mqtt.tls.key", tls.key))
+    parts = {"mqtt.tls.ca": tls.ca, "mqtt.tls.cert": tls.cert, "mqtt.tls.key": tls.key}
+    return Tls(*(known.get(str(Path(kept))) or _pem(key, kept) for key, kept in parts.items()))
 
 
 def _pem(key: str, kept: str) -> Pem | None:

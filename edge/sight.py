@@ -53,7 +53,7 @@ class Sight:
         self.pad = PadSubsystem(config, access.pad_mode, gpu)
         self.grabber = Grabber(lambda: open_source(config.camera), config.camera)
         self.loop: VisionLoop | None = None
-        self._worker: Worker | None = None
+        self._looks_since: float | None = None  # s, monotonic; None: the thread is elsewhere
         self._began = time.monotonic()
 
     def start(self, attend: Callable[[Seen], None]) -> list[Worker]:
@@ -69,12 +69,15 @@ class Sight:
             people=self._faces.comparable,
         )
         self.grabber.start()
-        self._worker = Worker("vision", partial(self._turn, self.loop, attend))
-        return [self._worker]
+        return [Worker("vision", partial(self._turn, self.loop, attend))]
 
     def _turn(self, loop: VisionLoop, attend: Callable[[Seen], None]) -> None:
         """One turn of the vision thread. Raises ModelError."""
-        seen = loop.step()
+        self._looks_since = time.monotonic()
+        try:
+            seen = loop.step()
+        finally:
+            self._looks_since = None
         if seen.observation is not None:
             self._looked(seen.observation.stages_ms)
         attend(seen)
@@ -84,9 +87,11 @@ class Sight:
 
         Raises:
             HangError: the thread hangs in native code. It can't be ended, and has the models' lock, so
-                that another thread would hang there too.
+                that another thread would hang there too. Not where it waits for the disk, which keeps
+                counts of failed attempts: a new process would wait there before the exit button works.
         """
-        hangs_s = self._worker.in_step_s(now) if self._worker else 0.0
+        since = self._looks_since
+        hangs_s = 0.0 if since is None else now - since
         if not at_rest or not hangs_s > _HANG_S:
             return
         if self._gpu.blame() or now - self._began > _YOUNG_S:

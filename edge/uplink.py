@@ -58,6 +58,8 @@ def make_link(
     """
     login = broker_of(config, ties.joined if ties else None)
     if login is None:
+        if config.mqtt is not None:
+            log.error("mqtt.host: expected a broker, or a site whose is used, got neither: events stay here")
         return NullLink()
     mqtt, acks = login.mqtt, None
     if mqtt.acks == "collector" and ties is not None:

@@ -51,10 +51,6 @@ class Worker:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    def in_step_s(self, now: float) -> float:
-        """How long the thread has been in its step, s; 0: it does not run. `now`: s, monotonic."""
-        return now - self._beat if self.alive else 0.0
-
     def tend(self, now: float) -> None:
         """Start the thread when it does not run, later each time. `now`: s, monotonic."""
         if self.alive and not self._leave_behind(now):

@@ -33,8 +33,11 @@ from edge.joined import broker_of, is_joined, join, leave, read_joined, site_fol
 from edge.link.broker import Login
 from edge.link.bundle import DoorBundle, decode_bundle, encode_bundle
 from edge.link.downlink import Downlink
+from edge.link.ledger import Ledger
+from edge.link.port import NullLink
 from edge.link.topics import Topics
 from edge.ties import tied
+from edge.uplink import open_link
 from edge.values import Deny, Gallery, Reason
 
 PEM = {"ca": "the ca", "certificate": "the certificate", "certificate_key": "the key"}
@@ -80,6 +83,7 @@ def test_a_joined_door_shows_the_broker_its_certificate_though_no_file_has_its_k
     with Broker(tmp_path / "broker", *tls_conf(authority)) as broker:
         texts = dict(zip(PEM, (path.read_text() for path in paths), strict=True))
         bundle = Published(Repository()).bundle(broker.port, **texts)
+        wait_until(lambda: "running" in broker.log, "mosquitto has read its files, after it listens")
         for path in paths:
             path.unlink()
         config = configured(tmp_path)
@@ -142,6 +146,27 @@ def test_what_a_joined_door_is_told_of_its_events_holds_at_the_sites_broker(bund
     assert (mqtt.acks, mqtt.heartbeat_s, mqtt.home_assistant) == ("collector", 30, False)
     assert (mqtt.host, mqtt.port, login.tls) == ("127.0.0.1", 1883, joined.login.tls)
     assert broker_of(config, None) is None  # alone it has no broker
+
+
+def test_a_door_without_a_site_whose_configuration_forgot_the_broker_says_so(tmp_path, caplog):
+    config = configured(tmp_path, "mqtt: {heartbeat_s: 30}")
+    assert isinstance(open_link(config, None, Ledger(tmp_path / "events.db"), dict, print), NullLink)
+    assert "mqtt.host: expected a broker, or a site whose is used, got neither" in caplog.text
+
+
+def test_a_configuration_that_names_the_files_an_older_doord_kept_has_what_was_in_them(file, tmp_path):
+    """As one had to, to be acked by the collector: these doors would be off their site after the upgrade."""
+    site = tmp_path / "state" / "site"
+    tls = f"{{ca: {site}/ca.pem, cert: {site}/door.pem, key: {site}//door.key}}"
+    config = configured(tmp_path, f"mqtt: {{host: broker.example, acks: collector, tls: {tls}}}")
+    join(config, file)
+    assert tied(config) is not None
+    login = broker_of(config, read_joined(config))
+    assert (login.mqtt, login.mqtt.host) == (config.mqtt, "broker.example")
+    parts = login.tls.ca, login.tls.certificate, login.tls.key
+    assert [part.text for part in parts] == ["the ca", "the certificate", "the key"]
+    with pytest.raises(ConfigError, match=r"ca\.pem: No such file"):
+        broker_of(config, None)
 
 
 def test_another_doors_file_is_refused(file, tmp_path):

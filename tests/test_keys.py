@@ -51,6 +51,14 @@ def test_certificate_and_key_for_the_broker_may_each_be_a_file_or_a_credential(c
     assert "PRIVATE" not in repr(login)
 
 
+def test_a_key_s_file_may_have_certificates_too_and_they_are_not_what_is_shown(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.issue("front")
+    key.write_bytes(key.read_bytes() + authority.path.read_bytes())  # as one file for another program
+    config = configured(f"tls: {{ca: {authority.path}, cert: {certificate}, key: {key}}}")
+    assert broker_login(config.mqtt).tls_context() is not None
+
+
 def test_no_private_key_is_left_in_memory_files_of_the_process(credentials, tmp_path):
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("front")

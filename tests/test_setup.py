@@ -520,6 +520,12 @@ def test_a_broker_that_is_no_longer_wanted_goes_with_its_tls():
     assert ask_all(talk, before, Found())["mqtt"] == {"host": "old", "port": 8883}
 
 
+def test_what_a_door_of_a_site_says_of_its_broker_outlives_another_setup():
+    before = {"mqtt": {"acks": "collector", "heartbeat_s": 30}}
+    talk, _ = terminal(**{**ANSWERS, "camera": "0"}, broker="none")
+    assert ask_all(talk, before, Found())["mqtt"] == before["mqtt"]
+
+
 def test_a_broker_s_password_is_asked_for_by_its_place_and_goes_with_the_name():
     answers = {**ANSWERS, "camera": "0", "broker": "b", "broker_ca": "none"}
     talk, _ = terminal(**answers, broker_user="front", broker_password="credential:broker.password")

@@ -17,6 +17,7 @@ from edge import daemon as wiring
 from edge.config import load_config
 from edge.daemon import Daemon, build
 from edge.errors import HangError
+from edge.vision.pipeline import Look
 from edge.worker import Replaced
 
 MINUTE_S, YOUNG_S = 61.0, 601.0
@@ -62,6 +63,22 @@ def eyes(tmp_path, monkeypatch) -> Iterator[Eyes]:
     found = Eyes(build(load_config(site.path)))
     yield found
     found.close()
+
+
+def test_a_disk_that_hangs_where_failed_attempts_are_counted_ends_no_process(eyes):
+    """A new process would wait for it too, and the exit button with it."""
+    told = threading.Event()
+
+    def attend(_seen: object) -> None:
+        told.set()
+        eyes.let_go.wait(60)
+
+    eyes.daemon.faces.pipeline = lambda *_: Look([])
+    (eyes.worker,) = eyes.daemon.sight.start(attend)
+    eyes.worker.tend(time.monotonic())
+    wait_until(told.is_set, "a frame was looked at", 20)
+    eyes.daemon.sight.tend(time.monotonic() + YOUNG_S, at_rest=True)
+    assert eyes.worker.alive
 
 
 def counted(eyes: Eyes) -> int:

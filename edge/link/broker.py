@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -9,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from edge.config import MqttConfig
@@ -80,16 +81,23 @@ def _ascii(text: str) -> str:
 
 
 def _show(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
-    """OpenSSL reads these from files only: one in memory, without a name, that is gone at once."""
+    """The certificate, and those it is signed by, are the one text's; the key is the other's."""
     try:
-        with os.fdopen(os.memfd_create("doord-tls"), "wb", buffering=0) as file:
-            file.write(f"{key.text}\n{certificate.text}\n".encode())
+        with _as_file(certificate.text) as shown, _as_file(key.text) as secret:
             # the password: without one OpenSSL asks for it at the terminal
-            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
+            context.load_cert_chain(shown, secret, password=lambda: "")
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         expected = "expected a certificate and its unencrypted key in PEM"
         words = f"{certificate.where}; {key.where}: {expected}, got: {_cause(error)}"
         raise ConfigError(words) from error
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """OpenSSL reads these from files only: the path of one in memory, without a name, soon gone."""
+    with os.fdopen(os.memfd_create("doord-tls"), "wb", buffering=0) as file:
+        file.write(text.encode())
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def why_unreachable(error: Exception) -> str:

@@ -192,6 +192,8 @@ def _answered(question: Question, data: Data, value: object) -> Data:
     """Without a line, a host or a CA there is no contact, broker or TLS at all."""
     if value is None and question.path.count("."):
         section, _, last = question.path.rpartition(".")
+        if last == "host" and get(data, question.path) is None:
+            return data  # none there was: what else `mqtt` says, such as `acks`, holds for the site's broker
         if last in ("line", "host", "ca"):
             return put(data, section, None)
     if value is None and question.path in _GOES_WITH:
