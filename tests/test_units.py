@@ -37,7 +37,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 def verified(folder: Path, edit=lambda text: text) -> str:
     """What `systemd-analyze verify` says of all units; doord is not installed here, /bin/true is."""
     for name in UNITS:
-        text = re.sub(r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / name).read_text())
+        text = re.sub(r"/usr/(bin|lib)/doord[a-z/-]*", shutil.which("true"), (SYSTEMD / name).read_text())
         (folder / name).write_text(edit(text))
     done = analyze("verify", "--man=no", *(str(folder / name) for name in UNITS))
     return done.stderr + ("" if done.returncode == 0 else f"exit {done.returncode}")
@@ -116,7 +116,7 @@ def test_the_doors_user_and_its_groups_are_made_where_there_are_none(tmp_path):
 def test_the_drop_in_for_a_gpu_is_understood_and_says_what_it_exposes(tmp_path):
     told = (SYSTEMD / "doord-gpu.conf").read_text()
     unit = re.sub(
-        r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / "doord.service").read_text()
+        r"/usr/(bin|lib)/doord[a-z/-]*", shutil.which("true"), (SYSTEMD / "doord.service").read_text()
     )
     (tmp_path / "doord.service").write_text(f"{unit}\n{told}")
     assert analyze("verify", "--man=no", str(tmp_path / "doord.service")).stderr == ""
@@ -129,7 +129,7 @@ def test_the_drop_in_for_a_gpu_is_understood_and_says_what_it_exposes(tmp_path):
 def test_a_camera_of_the_boards_own_opens_little_more(name, tmp_path):
     """The drop-ins are read by systemd without a word, and leave the unit hardly more exposed."""
     unit = re.sub(
-        r"/usr/(bin|lib)/doord[a-z-]*", shutil.which("true"), (SYSTEMD / "doord.service").read_text()
+        r"/usr/(bin|lib)/doord[a-z/-]*", shutil.which("true"), (SYSTEMD / "doord.service").read_text()
     )
     (tmp_path / "doord.service").write_text(unit)
     (tmp_path / "doord.service.d").mkdir()
