@@ -409,6 +409,32 @@ def test_the_exit_button_works_with_camera_network_gallery_and_models_down(site,
     assert "gallery" in done.stdout
 
 
+DISK_HANGS = """
+import sys, time
+from edge.config import load_config
+from edge.daemon import build
+
+daemon = build(load_config(sys.argv[1]))
+asked = []
+
+def hangs(at_once=False):
+    asked.append(at_once)
+    time.sleep(100)
+
+daemon.clock.keep = hangs
+daemon.start()
+while not asked:
+    time.sleep(0.05)
+for _ in range(3):
+    daemon.watch()
+print("WATCHED", daemon.door.alive, flush=True)
+"""
+
+
+def test_a_disk_that_hangs_where_the_time_is_kept_holds_up_neither_main_nor_the_door(site):
+    assert python(DISK_HANGS, str(site.path)).stdout.endswith("WATCHED True\n")
+
+
 def test_what_doord_lock_has_to_do_is_written_for_real_lines_only(site, tmp_path, gpiod):
     gpiod()
     site.config |= {"simulation": False, "camera": {"source": "0"}}
