@@ -195,10 +195,8 @@ time.sleep(60)
 
 
 def test_a_killed_door_is_offline_by_its_will(broker, listener, tmp_path):
-    root = str(Path(__file__).parents[1])
     child = subprocess.Popen(
         [sys.executable, "-c", DYING, str(broker.port), str(tmp_path / "dying.db")],
-        env={**os.environ, "PYTHONPATH": root},
         preexec_fn=die_with_parent,
     )
     try:
